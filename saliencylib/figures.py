@@ -1,0 +1,80 @@
+"""What all figures share: one style, one palette, captions with n, seeds and data, and pictures in rows."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("saliency.mplstyle")
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+plt.style.use(STYLE)
+
+
+def new(
+    width: float, height: float, rows: int = 1, cols: int = 1, **options: object
+) -> tuple[Figure, object]:
+    """A figure of ``width`` x ``height`` inches in the study's style, with its axes as ``plt.subplots`` gives."""
+    return plt.subplots(rows, cols, figsize=(width, height), **options)
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Write the line below a figure that says n, seeds and data."""
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=7.5, color="0.35")
+
+
+def picture(axes: Axes, image: np.ndarray, title: str = "", **options: object) -> None:
+    """Show an image (H, W, 3) or a map (H, W) without ticks, with a small title."""
+    axes.imshow(image, **options)
+    axes.set_title(title, fontsize=8, loc="center")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def picture_grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    title: str,
+    below: str,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """Rows of pictures with named rows and columns.
+
+    All maps share the colour scale ``limits``; None lets every map use its own range (then say so below).
+    """
+    low, high = limits if limits else (None, None)
+    columns = max(len(row) for row in rows)
+    figure, axes = new(1.3 * columns + 0.5, 1.35 * len(rows) + 0.6, len(rows), columns, squeeze=False)
+    for r, row in enumerate(rows):
+        for c in range(columns):
+            if c < len(row):
+                picture(axes[r, c], row[c], column_names[c] if r == 0 else "", vmin=low, vmax=high)
+            else:
+                axes[r, c].set_axis_off()
+        axes[r, 0].set_ylabel(row_names[r], fontsize=8)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    caption(figure, below)
+    return figure
+
+
+def encoded(figure: Figure, photographs: bool) -> tuple[bytes, str]:
+    """The figure as bytes and their format: JPEG of quality 80 for photographs, else PNG; then close it."""
+    buffer = io.BytesIO()
+    kind = "jpeg" if photographs else "png"
+    if photographs:
+        figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 80, "optimize": True})
+    else:
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(figure)
+    return buffer.getvalue(), kind

@@ -1,0 +1,150 @@
+"""What a run is: its profile, schedule and device, its settings, and where its tables and figures go."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from IPython.display import Image
+from matplotlib.figure import Figure
+
+from saliencylib import cache, claims, figures
+from saliencylib.stats import Estimate
+
+PROFILES = ("quick", "mini", "paper")
+SCHEDULES = ("short", "full")
+NOTEBOOKS = ("01_sal_mask", "02_shallow_saliency_cnn", "03_licnn", "04_scoreboard")
+
+# The data sets that a notebook needs for a profile; quick needs none.
+NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "01_sal_mask": {"mini": ("tinyimagenet10", "clothing96"), "paper": ("stl10",)},
+    "02_shallow_saliency_cnn": {
+        "mini": ("crowd", "scene", "pascal", "osie", "mit1003", "salicon_val_recovered"),
+        "paper": ("salicon",),
+    },
+    "03_licnn": {"mini": ("imagenet_val", "nips2017_dev"), "paper": ("imagenet_val", "imagenet_a")},
+    "04_scoreboard": {},
+}
+
+# Sizes, seeds and lengths of every run. Accuracy needs seeds: many small runs decide more than one long one.
+SETTINGS: Mapping[str, Mapping[str, dict]] = {
+    "01_sal_mask": {},
+    "02_shallow_saliency_cnn": {},
+    "03_licnn": {},
+    "04_scoreboard": {name: {} for name in ("quick", "mini-short", "mini-full", "paper-short", "paper-full")},
+}
+
+
+def folder_name(profile: str, schedule: str) -> str:
+    """The name of a run's folder and settings: "quick", or profile and schedule, as in "mini-short".
+
+    Raises ValueError that names the valid ones for an unknown profile or schedule.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; valid profiles: {', '.join(PROFILES)}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}; valid schedules: {', '.join(SCHEDULES)}")
+    return "quick" if profile == "quick" else f"{profile}-{schedule}"
+
+
+def results_root() -> Path:
+    """Where run folders lie: ``$SALIENCY_RESULTS``, else ``results`` in the project."""
+    return Path(os.environ.get("SALIENCY_RESULTS") or cache.ROOT / "results")
+
+
+def device_named(name: str) -> torch.device:
+    """ "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:1" as a torch device.
+
+    Raises ValueError for a device that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here; use auto, cpu or cuda ({error})") from error
+    return device
+
+
+@dataclass
+class Run:
+    """One execution of one notebook: hands out settings, takes tables, figures and measured claims."""
+
+    notebook: str
+    profile: str
+    schedule: str
+    device: torch.device
+    folder: Path
+    settings: SimpleNamespace
+    measured: list[dict] = field(default_factory=list)
+
+    @property
+    def cache(self) -> Path:
+        """The folder of caches and checkpoints, shared by all runs."""
+        return cache.CACHE
+
+    def show_settings(self) -> pd.DataFrame:
+        """The settings of this run as a table."""
+        rows = {"profile": self.profile, "schedule": self.schedule} | vars(self.settings)
+        return pd.DataFrame({"setting": rows.keys(), "value": [str(value) for value in rows.values()]})
+
+    def save_table(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Write ``tables/NN_name.csv`` (6 significant digits) and give the frame back for display."""
+        path = self.folder / "tables" / f"{self.notebook[:2]}_{name}.csv"
+        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        cache.write(path, lambda temporary: temporary.write_text(text))
+        return frame
+
+    def show(self, figure: Figure, name: str, alt: str, photographs: bool = False) -> Image:
+        """Write ``figures/NN_name.png`` (``.jpg`` for photographs), close the figure, give the image to display.
+
+        ``alt`` describes the picture in words for readers who cannot see it.
+        """
+        data, kind = figures.encoded(figure, photographs)
+        suffix = "jpg" if photographs else "png"
+        path = self.folder / "figures" / f"{self.notebook[:2]}_{name}.{suffix}"
+        cache.write(path, lambda temporary: temporary.write_bytes(data))
+        return Image(data=data, format=kind, alt=alt)
+
+    def measure(self, claim: str, estimate: Estimate, data: str, source: str, cell: str) -> None:
+        """Note what was measured for a claim.
+
+        ``data`` names the data (and the classifier); ``source`` is "paper" for the paper's own data, "real"
+        or "embedded"; ``cell`` is the heading of the section that measured it.
+        """
+        self._note(claims.measured_row(claim, estimate, data, source, cell))
+
+    def not_measured(self, claim: str, reason: str) -> None:
+        """Note that this run cannot measure a claim, and why."""
+        self._note(claims.unmeasured_row(claim, reason))
+
+    def _note(self, row: dict) -> None:
+        self.measured = [other for other in self.measured if other["id"] != row["id"]] + [row]
+
+    def verdicts(self) -> pd.DataFrame:
+        """Write ``tables/NN_claims.csv`` and return this notebook's verdicts as people read them."""
+        order = {claim: i for i, claim in enumerate(claims.table()["id"])}
+        rows = sorted(self.measured, key=lambda row: order[row["id"]])
+        frame = pd.DataFrame(rows, columns=claims.MEASURED_COLUMNS)
+        self.save_table(frame, "claims")
+        judged = claims.judged(frame)
+        return claims.readable(judged[judged["id"].isin(frame["id"])])
+
+
+def start(notebook: str, profile: str, schedule: str = "short", device: str = "auto") -> Run:
+    """The run of one notebook. Raises ValueError, naming the valid choices, for an unknown argument."""
+    if notebook not in NOTEBOOKS:
+        raise ValueError(f"unknown notebook {notebook!r}; valid notebooks: {', '.join(NOTEBOOKS)}")
+    name = folder_name(profile, schedule)
+    return Run(
+        notebook=notebook,
+        profile=profile,
+        schedule="short" if profile == "quick" else schedule,
+        device=device_named(device),
+        folder=results_root() / name,
+        settings=SimpleNamespace(**SETTINGS[notebook][name]),
+    )

@@ -13,7 +13,8 @@ from types import ModuleType
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+from saliencylib.plan import ROOT
+
 CACHE = ROOT / ".cache"
 
 

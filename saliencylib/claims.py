@@ -13,13 +13,14 @@ from saliencylib import stats
 
 RULES = {
     "exact": "an assert: holds when it passes",
-    "value": "judged on the paper's own data only: holds when the printed value lies within the 95 % interval "
-    "widened by the tolerance",
+    "value": "judged on the paper's own data only: holds when the printed value lies within the 95 % "
+    "interval widened by the tolerance",
     "ratio": "judged on any real data: holds when the printed value lies within the 95 % interval widened by "
     "the tolerance",
     "positive": "holds when the 95 % interval of the difference lies above zero, does not hold when below",
     "not_below": "holds when the 95 % interval lies above minus the margin, does not hold when below it",
-    "comparable": "holds when the 95 % interval lies within plus and minus the margin, does not hold when outside",
+    "comparable": "holds when the 95 % interval lies within plus and minus the margin, does not hold when "
+    "outside",
     "no_effect": "holds when the 95 % interval of the difference includes zero",
 }
 SOURCES = ("paper", "real", "embedded")

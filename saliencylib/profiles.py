@@ -12,22 +12,8 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from saliencylib import cache, claims, figures
+from saliencylib.plan import NOTEBOOKS, ROOT, folder_name
 from saliencylib.stats import Estimate
-
-PROFILES = ("quick", "mini", "paper")
-SCHEDULES = ("short", "full")
-NOTEBOOKS = ("01_sal_mask", "02_shallow_saliency_cnn", "03_licnn", "04_scoreboard")
-
-# The data sets that a notebook needs for a profile; quick needs none.
-NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "01_sal_mask": {"mini": ("tinyimagenet10", "clothing96"), "paper": ("stl10",)},
-    "02_shallow_saliency_cnn": {
-        "mini": ("crowd", "scene", "pascal", "osie", "mit1003", "salicon_val_recovered"),
-        "paper": ("salicon",),
-    },
-    "03_licnn": {"mini": ("imagenet_val", "nips2017_dev"), "paper": ("imagenet_val", "imagenet_a")},
-    "04_scoreboard": {},
-}
 
 # Sizes, seeds and lengths of every run. Accuracy needs seeds: many small runs decide more than one long one.
 SETTINGS: Mapping[str, Mapping[str, dict]] = {
@@ -38,21 +24,9 @@ SETTINGS: Mapping[str, Mapping[str, dict]] = {
 }
 
 
-def folder_name(profile: str, schedule: str) -> str:
-    """The name of a run's folder and settings: "quick", or profile and schedule, as in "mini-short".
-
-    Raises ValueError that names the valid ones for an unknown profile or schedule.
-    """
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}; valid profiles: {', '.join(PROFILES)}")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"unknown schedule {schedule!r}; valid schedules: {', '.join(SCHEDULES)}")
-    return "quick" if profile == "quick" else f"{profile}-{schedule}"
-
-
 def results_root() -> Path:
     """Where run folders lie: ``$SALIENCY_RESULTS``, else ``results`` in the project."""
-    return Path(os.environ.get("SALIENCY_RESULTS") or cache.ROOT / "results")
+    return Path(os.environ.get("SALIENCY_RESULTS") or ROOT / "results")
 
 
 def device_named(name: str) -> torch.device:
@@ -80,12 +54,18 @@ class Run:
     device: torch.device
     folder: Path
     settings: SimpleNamespace
+    first_seed: int = 0
     measured: list[dict] = field(default_factory=list)
 
     @property
     def cache(self) -> Path:
         """The folder of caches and checkpoints, shared by all runs."""
         return cache.CACHE
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of this run: ``settings.seeds`` of them, from ``first_seed`` on."""
+        return range(self.first_seed, self.first_seed + self.settings.seeds)
 
     def show_settings(self) -> pd.DataFrame:
         """The settings of this run as a table."""
@@ -100,7 +80,7 @@ class Run:
         return frame
 
     def show(self, figure: Figure, name: str, alt: str, photographs: bool = False) -> Image:
-        """Write ``figures/NN_name.png`` (``.jpg`` for photographs), close the figure, give the image to display.
+        """Write ``figures/NN_name.png`` (``.jpg`` for photographs), close the figure, return it as image.
 
         ``alt`` describes the picture in words for readers who cannot see it.
         """
@@ -135,7 +115,9 @@ class Run:
         return claims.readable(judged[judged["id"].isin(frame["id"])])
 
 
-def start(notebook: str, profile: str, schedule: str = "short", device: str = "auto") -> Run:
+def start(
+    notebook: str, profile: str, schedule: str = "short", device: str = "auto", first_seed: int = 0
+) -> Run:
     """The run of one notebook. Raises ValueError, naming the valid choices, for an unknown argument."""
     if notebook not in NOTEBOOKS:
         raise ValueError(f"unknown notebook {notebook!r}; valid notebooks: {', '.join(NOTEBOOKS)}")
@@ -147,4 +129,5 @@ def start(notebook: str, profile: str, schedule: str = "short", device: str = "a
         device=device_named(device),
         folder=results_root() / name,
         settings=SimpleNamespace(**SETTINGS[notebook][name]),
+        first_seed=first_seed,
     )

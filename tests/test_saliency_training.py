@@ -1,0 +1,192 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from saliencylib import checkpoints, saliency_training
+from saliencylib.saliency_training import LOSSES, RECIPES, Pairs, Recipe, mean_map, predict, train, untrained
+
+CPU = torch.device("cpu")
+SMALL = replace(
+    RECIPES["starts at the mean map"], width=0.1, hidden=16, batch=8, epochs=4, loss_every=2, seed=3
+)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(20, 96, 96, 3), dtype=np.uint8)
+    targets = rng.random((20, 48, 48), dtype=np.float32)
+    return Pairs(images[:14], targets[:14]), Pairs(images[14:], targets[14:])
+
+
+def weights(trained):
+    return [value.clone() for value in trained.model.state_dict().values()]
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+
+
+def test_schedule_as_printed():
+    paper = RECIPES["as printed"]
+    assert paper == Recipe()
+    assert paper.steps(20_000) == 157
+    assert paper.losses_logged(20_000) == 31
+    assert (paper.validate_every, paper.checkpoint_every, paper.epochs) == (5, 50, 1000)
+    rates = [paper.rate(epoch) for epoch in range(1000)]
+    assert (rates[0], rates[-1]) == (0.03, 0.0001)
+    assert np.allclose(np.diff(rates), (0.0001 - 0.03) / 999)
+
+
+def test_history_has_the_printed_rhythm(pairs, tmp_path):
+    recipe = replace(SMALL, validate_every=2, epochs=4)
+    trained = train(recipe, *pairs, CPU, tmp_path)
+    assert trained.train_steps.tolist() == [2, 4, 6, 8, 10, 12, 14, 16]  # 28 images with flips: 4 steps
+    assert len(trained.train_losses) == 8
+    assert trained.validation_epochs.tolist() == [2, 4]
+    assert len(trained.seconds) == 4
+
+
+def test_losses_are_their_formulas():
+    a, b = torch.rand(3, 48, 48), torch.rand(3, 48, 48)
+    assert LOSSES["mse"](a, b).item() == pytest.approx(((a - b) ** 2).mean().item())
+    assert LOSSES["l1"](a, b).item() == pytest.approx((a - b).abs().mean().item())
+
+
+def test_training_lowers_the_loss(pairs, tmp_path):
+    trained = train(
+        replace(SMALL, epochs=30, rates=(1e-3, 1e-3), hidden=64, width=0.25), *pairs, CPU, tmp_path
+    )
+    assert trained.train_losses[-4:].mean() < 0.9 * trained.train_losses[:4].mean()
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("where", ["after an epoch", "within an epoch", "within a write"])
+def test_interrupted_equals_uninterrupted(pairs, tmp_path, monkeypatch, optimiser, where):
+    recipe = replace(SMALL, optimiser=optimiser, rates=(0.01, 0.001))
+    whole = train(recipe, *pairs, CPU, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        if where == "within an epoch":
+            rate = Recipe.rate
+            patch.setattr(Recipe, "rate", lambda self, epoch: rate(self, epoch) if epoch < 2 else 1 / 0)
+        else:
+            patch.setattr(checkpoints, "save", interrupted(checkpoints.save, after=where == "after an epoch"))
+        with pytest.raises((KeyboardInterrupt, ZeroDivisionError)):
+            train(recipe, *pairs, CPU, tmp_path / "parts")
+    assert len(list((tmp_path / "parts").iterdir())) == 1  # the checkpoint and no half-written file
+    continued = train(recipe, *pairs, CPU, tmp_path / "parts")
+    assert same(whole, continued)
+    for name in ("train_steps", "train_losses", "validation_epochs", "validation_losses"):
+        assert np.array_equal(getattr(whole, name), getattr(continued, name)), name
+
+
+def interrupted(save, after: bool):
+    def saves(path, model, optimiser, epoch, log):
+        if epoch < 2 or after:
+            save(path, model, optimiser, epoch, log)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    return saves
+
+
+def test_checkpoints_come_at_their_rhythm_and_at_the_end(pairs, tmp_path, monkeypatch):
+    epochs = []
+    save = checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *args: (epochs.append(args[3]), save(*args)))
+    train(replace(SMALL, epochs=7, checkpoint_every=3), *pairs, CPU, tmp_path)
+    assert epochs == [3, 6, 7]
+
+
+def test_finished_run_is_loaded_not_repeated(pairs, tmp_path, monkeypatch):
+    first = train(SMALL, *pairs, CPU, tmp_path)
+    monkeypatch.setattr(saliency_training, "_one_epoch", None)
+    again = train(SMALL, *pairs, CPU, tmp_path)
+    assert same(first, again)
+    assert np.array_equal(first.train_losses, again.train_losses)
+    assert np.array_equal(first.seconds, again.seconds)
+
+
+def test_damaged_checkpoint_is_made_again(pairs, tmp_path):
+    first = train(SMALL, *pairs, CPU, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:1000])
+    assert same(first, train(SMALL, *pairs, CPU, tmp_path))
+
+
+def test_seed_fixes_and_changes_the_result(pairs, tmp_path):
+    first = train(SMALL, *pairs, CPU, tmp_path / "a")
+    again = train(SMALL, *pairs, CPU, tmp_path / "b")
+    other = train(replace(SMALL, seed=4), *pairs, CPU, tmp_path / "c")
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_other_data_is_another_run(pairs, tmp_path):
+    training, validation = pairs
+    train(SMALL, training, validation, CPU, tmp_path)
+    train(SMALL, Pairs(training.images, 1 - training.targets), validation, CPU, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_losses_share_start_and_order(pairs, tmp_path, monkeypatch):
+    assert torch.equal(
+        untrained(replace(SMALL, loss="mse"), pairs[0]).full.weight,
+        untrained(replace(SMALL, loss="l1"), pairs[0]).full.weight,
+    )
+    batches = []
+    floats = saliency_training._floats
+    monkeypatch.setattr(
+        saliency_training, "_floats", lambda images: (batches.append(images.sum().item()), floats(images))[1]
+    )
+    orders = {}
+    for name, recipe in {
+        "mse": SMALL,
+        "l1": replace(SMALL, loss="l1"),
+        "other": replace(SMALL, seed=4),
+    }.items():
+        batches.clear()
+        train(recipe, *pairs, CPU, tmp_path)
+        orders[name] = list(batches)
+    assert orders["mse"] == orders["l1"] != orders["other"]
+    assert orders["mse"][:4] != orders["mse"][5:9]  # another order in the second epoch
+
+
+def test_flips_are_trained_on(pairs):
+    training, _ = pairs
+    images, targets = saliency_training._on_device(training, CPU, flips=True)
+    assert torch.equal(images[14:].flip(3), images[:14])
+    assert torch.equal(targets[14:].flip(2), targets[:14])
+    assert np.allclose(mean_map(training), targets.mean(0), atol=1e-6)
+
+
+def test_predictions(pairs, tmp_path):
+    trained = train(SMALL, *pairs, CPU, tmp_path)
+    maps = predict(trained.model, pairs[1].images, CPU, batch=4)
+    assert maps.shape == (6, 48, 48) and maps.dtype == np.float32
+    assert maps.min() >= 0 and maps.max() <= 1
+    one = predict(trained.model, pairs[1].images[5:], CPU)
+    assert np.allclose(maps[5], one[0], atol=1e-5)
+
+
+def test_untrained_network_answers_the_mean_map(pairs):
+    maps = predict(untrained(SMALL, pairs[0]), pairs[1].images, CPU)
+    assert np.abs(maps - mean_map(pairs[0])).max() < 0.05
+
+
+def test_what_cannot_be_trained_is_refused(pairs, tmp_path):
+    training, validation = pairs
+    for bad, message in (({"loss": "l3"}, "loss must be"), ({"optimiser": "lbfgs"}, "optimiser must be")):
+        with pytest.raises(ValueError, match=message):
+            replace(SMALL, **bad)
+    with pytest.raises(ValueError, match="at least one image"):
+        train(SMALL, Pairs(training.images[:0], training.targets[:0]), validation, CPU, tmp_path)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        train(replace(SMALL, optimiser="sgd", rates=(1e30, 1e30)), *pairs, CPU, tmp_path)
+
+
+def test_recipes_pair_losses_and_seeds():
+    made = saliency_training.recipes(SMALL, ("mse", "l1"), (0, 1))
+    assert [(r.loss, r.seed) for r in made] == [("mse", 0), ("mse", 1), ("l1", 0), ("l1", 1)]

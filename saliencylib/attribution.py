@@ -16,7 +16,7 @@ from captum.attr import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saliencylib.licnn import LICNN, l2_normalised
+from saliencylib.licnn import LICNN, is_feature_map, l2_normalised
 
 METHODS = (
     "LICNN",
@@ -43,7 +43,7 @@ def attribute(
     seed: int = 0,
     signed: bool = False,
 ) -> Tensor:
-    """Attribution maps (N, H, W), L2 norm 1, for images (N, 3, H, W) and one class index an image (or for all).
+    """Attribution maps (N, H, W), L2 norm 1, for images (N, 3, H, W) and one class index an image or for all.
 
     ``method`` is one of ``METHODS``. LICNN explains the class's probability, the others its logit. Maps sum
     the absolute values over colour channels, or with ``signed`` the values themselves; LICNN and Grad-CAM
@@ -119,7 +119,7 @@ def last_feature_map(model: nn.Module, images: Tensor) -> nn.Module:
     found: list[nn.Module] = []
 
     def note(module: nn.Module, inputs: object, output: Tensor) -> None:
-        if output.ndim == 4 and output.shape[-1] > 1:
+        if is_feature_map(output):
             found.append(module)
 
     activations = [module for module in model.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]

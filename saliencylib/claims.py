@@ -24,6 +24,7 @@ RULES = {
     "no_effect": "holds when the 95 % interval of the difference includes zero",
 }
 SOURCES = ("paper", "real", "embedded")
+NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 MEASURED_COLUMNS = ["id", "measured", "low", "high", "n", "unit", "p", "data", "source", "cell", "reason"]
 
 
@@ -132,7 +133,8 @@ def _check_id(claim: str) -> None:
 
 
 def readable(joined: pd.DataFrame) -> pd.DataFrame:
-    """A judged table as people read it: id, where, statement, printed, measured, n, data, verdict."""
+    """A judged table as people read it: id, where, statement, printed, measured, n, data, verdict, and where
+    it was measured (a link to the section, when the table comes from a run folder)."""
     return pd.DataFrame(
         {
             "id": joined["id"],
@@ -143,8 +145,17 @@ def readable(joined: pd.DataFrame) -> pd.DataFrame:
             "n": [_count(row) for row in joined.to_dict("records")],
             "data": joined["data"].fillna(""),
             "verdict": [_with_remark(row) for row in joined.to_dict("records")],
+            "measured in": [link(row) for row in joined.to_dict("records")],
         }
     )
+
+
+def link(row: dict, folder: str = "") -> str:
+    """An HTML link to the section of the notebook that measured a judged row; "" where none did."""
+    if math.isnan(row["measured"]):
+        return ""
+    notebook = NOTEBOOK_OF[row["paper"]]
+    return f'<a href="{folder}{notebook}.ipynb#{row["cell"].replace(" ", "-")}">{notebook[:2]}</a>'
 
 
 def _number(value: float) -> str:

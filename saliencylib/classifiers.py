@@ -59,8 +59,8 @@ class Preprocess:
 
     def box_mask(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
         """Relative boxes (k, 4) x0 y0 x1 y1 of a width x height picture -> bool (crop, crop), True inside."""
-        scale = self.side / min(width, height)
-        new_width, new_height = max(self.side, int(width * scale)), max(self.side, int(height * scale))
+        shorter = min(width, height)
+        new_width, new_height = int(self.side * width / shorter), int(self.side * height / shorter)
         left, top = round((new_width - self.crop) / 2), round((new_height - self.crop) / 2)
         x = (np.arange(self.crop) + left + 0.5) / new_width
         y = (np.arange(self.crop) + top + 0.5) / new_height
@@ -102,11 +102,20 @@ def as_classifier(
     model: nn.Module, preprocess: Preprocess | None = None, classes: Sequence[str] = (), name: str = "model"
 ) -> nn.Module:
     """Any network made ready for attribution (in place where possible): eval mode, channels_last, every
-    activation its own module (see ``separate_activations``), with ``.preprocess``, ``.classes``, ``.name``."""
+    activation its own module (``separate_activations``), with ``.preprocess``, ``.classes`` and ``.name``."""
     preprocess = preprocess or Preprocess()
     model = separate_activations(model.eval(), preprocess.crop).to(memory_format=torch.channels_last)
     model.preprocess, model.classes, model.name = preprocess, tuple(classes), name
     return model
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hexadecimal digits of all weights and statistics of a network, to name what was computed with it."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()))
+    return digest.hexdigest()[:16]
 
 
 @cache
@@ -226,12 +235,13 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     """Tensors of a safetensors or pth file; the hash that a file name like vgg16-397923af.pth carries must
     be the start of the file's sha256."""
     promised = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if promised and not path.name.startswith("efficientnet-lite"):  # there the digits are another hash
+    if promised:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if not found.startswith(promised[1]):
             raise data.DataInvalid(
-                f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}...: delete it and get it again"
+                f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}...: "
+                "delete it and get it again"
             )
     try:
         if path.suffix == ".safetensors":

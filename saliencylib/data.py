@@ -553,7 +553,7 @@ def _map(path: Path, size: tuple[int, int]) -> np.ndarray:
 def _in_threads(read: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
     """read(*items) for the items of all columns. Threads are enough: Pillow decodes outside Python's lock."""
     tasks = (joblib.delayed(read)(*items) for items in zip(*columns, strict=True))
-    return joblib.Parallel(n_jobs=-1, prefer="threads")(tasks)
+    return joblib.Parallel(n_jobs=-1, prefer="threads", batch_size=16)(tasks)
 
 
 def _images(folder: Path, entry: DataSet) -> list[Path]:
@@ -603,7 +603,7 @@ def _evenly(length: int, count: int) -> np.ndarray:
 
 def _select(items: Any, indices: Any) -> Any:
     """A copy of a dataclass with each of its lists and arrays cut to these positions."""
-    kept = np.arange(len(items))[indices if isinstance(indices, slice) else np.asarray(indices)]
+    kept = np.arange(len(items))[indices if isinstance(indices, slice | np.ndarray) else list(indices)]
     cut = {}
     for name in (item.name for item in fields(items)):
         value = getattr(items, name)

@@ -10,20 +10,26 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("saliency.mplstyle")
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+VERDICT_COLOURS = {
+    "holds": "#009E73",
+    "undecided": "#F0E442",
+    "does not hold": "#D55E00",
+    "other data": "#56B4E9",
+    "not measured": "0.85",
+}
 
 plt.style.use(STYLE)
 
 
-def new(
-    width: float, height: float, rows: int = 1, cols: int = 1, **options: object
-) -> tuple[Figure, object]:
-    """A figure of ``width`` x ``height`` inches in the study's style, with its axes as ``plt.subplots`` gives."""
+def new(width: float, height: float, rows: int = 1, cols: int = 1, **options) -> tuple[Figure, Axes]:
+    """A figure of ``width`` x ``height`` inches in the study's style, with axes as ``plt.subplots`` gives."""
     return plt.subplots(rows, cols, figsize=(width, height), **options)
 
 
@@ -65,6 +71,26 @@ def picture_grid(
         axes[r, 0].set_ylabel(row_names[r], fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     caption(figure, below)
+    return figure
+
+
+def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
+    """Counts of verdicts as stacked bars, a bar a paper, from ``claims.summary``."""
+    verdicts = [name for name in VERDICT_COLOURS if name in summary or f"{name} (embedded)" in summary]
+    figure, axes = new(7.0, 2.6)
+    left = np.zeros(len(summary))
+    for name in verdicts:
+        columns = [column for column in (name, f"{name} (embedded)") if column in summary]
+        counts = summary[columns].sum(axis=1).to_numpy()
+        bars = axes.barh(summary["paper"], counts, left=left, color=VERDICT_COLOURS[name], label=name)
+        axes.bar_label(bars, [f"{count:.0f}" if count else "" for count in counts], label_type="center")
+        left += counts
+    holding = int(summary.filter(regex="^holds").to_numpy().sum())
+    axes.set(xlabel="claims", ylabel="paper")
+    axes.set_title(f"{holding} of {int(left.sum())} claims hold in this run")
+    axes.legend(ncols=len(verdicts), loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    embedded = " (on embedded data, which only shows that the machinery works)" if run_name == "quick" else ""
+    caption(figure, f"n = {int(left.sum())} claims, run: {run_name}{embedded}")
     return figure
 
 

@@ -49,9 +49,9 @@ def _zone(k: int) -> tuple[tuple[float, tuple[tuple[int, int], ...]], ...]:
 def lateral_inhibition(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
     """Equation 3: the inhibition (N, H, W) that each location of maps x (N, H, W) receives from its zone.
 
-    LI_ij = a * exp(-mean of the k x k zone) + b * sum over the zone of d * exp(-d) * max(0, x_uv - x_ij), with
-    d the distance divided by k and zeros outside the map. Values are those before their L2 norm, in the type
-    of x. Raises ValueError for an even k or a tensor that is not (N, H, W).
+    LI_ij = a * exp(-mean of the k x k zone) + b * sum over the zone of d * exp(-d) * max(0, x_uv - x_ij),
+    with d the distance divided by k and zeros outside the map. Values are those before their L2 norm, in the
+    type of x. Raises ValueError for an even k or a tensor that is not (N, H, W).
     """
     if k < 1 or k % 2 == 0:
         raise ValueError(f"the zone's side k must be odd and positive, not {k}")
@@ -72,7 +72,7 @@ def lateral_inhibition(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) ->
 
 
 def inhibited(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
-    """Equation 4: x (N, H, W) where it exceeds its L2-normalised inhibition, else 0. Kept values are above 0."""
+    """Equation 4: x (N, H, W) where it exceeds its L2-normalised inhibition, else 0; kept values are > 0."""
     return torch.where(x > l2_normalised(lateral_inhibition(x, k, a, b)), x, 0)
 
 
@@ -82,6 +82,11 @@ def l2_normalised(maps: Tensor) -> Tensor:
     scaled = maps / torch.where(peak > 0, peak, 1)
     norm = scaled.square().sum((-2, -1), keepdim=True).sqrt()
     return scaled / torch.where(norm > 0, norm, 1)
+
+
+def is_feature_map(output: Tensor) -> bool:
+    """Whether an activation (N, C, h, w) has more than one place; full layers and channel gates have not."""
+    return output.ndim == 4 and output.shape[2:].numel() > 1
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,10 @@ class LayerSteps:
 
 
 class LICNN:
-    """Attention maps of classes and saliency maps by lateral inhibition, for any classifier with ReLU modules.
+    """Attention maps of classes and saliency maps by lateral inhibition, for classifiers with ReLU modules.
 
     ``model`` takes images (N, 3, H, W) and returns logits; it must be in eval mode. Every call of an
-    ``nn.ReLU`` or ``nn.ReLU6`` with a feature map (N, C, h, w) is used, shared and in-place ones included;
+    ``nn.ReLU`` or ``nn.ReLU6`` with a feature map (``is_feature_map``) is used, shared and in-place ones included;
     activations called as functions are not seen (``classifiers.as_classifier`` makes them modules).
     Hooks exist only while a method runs. ``preset`` is "released_code" or "text" (see ``PRESETS``); each of
     its switches can be set by name. ``softmax`` back-propagates the class's probability, else its logit;
@@ -130,7 +135,9 @@ class LICNN:
             "interpolation": interpolation,
         }
         named = {name: value for name, value in chosen.items() if value is not None}
-        self.switches: dict[str, object] = PRESETS[preset] | named | {"k": k, "a": a, "b": b, "softmax": softmax}
+        self.switches: dict[str, object] = (
+            PRESETS[preset] | named | {"k": k, "a": a, "b": b, "softmax": softmax}
+        )
         if self.switches["interpolation"] not in ("nearest", "bilinear"):
             raise ValueError(f"interpolation must be 'nearest' or 'bilinear', not {interpolation!r}")
         self.model = model
@@ -142,11 +149,11 @@ class LICNN:
         return self.attention_maps(images, target[:, None])[:, 0]
 
     def saliency_maps(self, images: Tensor, top: int = 5) -> Tensor:
-        """Saliency maps (N, H, W), L2 norm 1: the sum of the attention maps of the ``top`` likeliest classes."""
+        """Saliency maps (N, H, W), L2 norm 1: the sum of the ``top`` likeliest classes' attention maps."""
         return l2_normalised(self.attention_maps(images, top=top).sum(1))
 
     def attention_maps(self, images: Tensor, classes: Tensor | None = None, top: int = 5) -> Tensor:
-        """Attention maps (N, K, H, W), L2 norm 1, of classes (N, K), or of the ``top`` likeliest, best first."""
+        """Attention maps (N, K, H, W), L2 norm 1, of classes (N, K), or of the ``top`` likeliest in order."""
         maps = []
         for batch, wanted in self._batches(images, classes):
             maps.append(self._attention(batch, wanted, top)[0])
@@ -158,7 +165,9 @@ class LICNN:
         _, max_c, kept, responses = self._attention(batch, wanted, 1)
         k, a, b = (self.switches[name] for name in "kab")
         return [
-            LayerSteps(x[0, 0], l2_normalised(lateral_inhibition(x[0], k, a, b))[0], gate[0, 0], response[0, 0])
+            LayerSteps(
+                x[0, 0], l2_normalised(lateral_inhibition(x[0], k, a, b))[0], gate[0, 0], response[0, 0]
+            )
             for x, gate, response in zip(max_c, kept, responses, strict=True)
         ]
 
@@ -198,7 +207,7 @@ class LICNN:
         activations: list[Tensor] = []
 
         def record(module: nn.Module, inputs: object, output: Tensor) -> None:
-            if output.ndim == 4:
+            if is_feature_map(output):
                 activations.append(output)
 
         with torch.enable_grad(), _frozen(self.model), _hooked(self.model, record):
@@ -240,7 +249,7 @@ class LICNN:
         sums: list[Tensor] = []
 
         def mask(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
-            if output.ndim != 4:
+            if not is_feature_map(output):
                 return None
             if len(sums) < len(gates) - 1 or self.switches["mask_last"]:
                 output = output.mul_(gates[len(sums)][:, None])

@@ -115,6 +115,7 @@ def execute(job: plan.Job, device: str, parameters: dict[str, object], fresh: bo
             kernel_name="python3",
             progress_bar=False,
             log_output=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except PapermillExecutionError as error:
         where = f"{job.notebook}, cell {error.exec_count}"

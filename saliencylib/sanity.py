@@ -1,4 +1,4 @@
-"""Sanity checks for saliency maps (Adebayo et al., NeurIPS 2018): do maps change when weights are drawn anew?"""
+"""Sanity checks for saliency maps (Adebayo et al., NeurIPS 2018): do maps change with the weights?"""
 
 import copy
 from collections.abc import Iterator

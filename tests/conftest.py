@@ -1,0 +1,24 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from saliencylib import cache
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache folder instead of the project's."""
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def real_data():
+    """The data root with real data, or skip."""
+    root = os.environ.get("SALIENCY_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("needs real data: set SALIENCY_DATA to its folder")
+    return Path(root)

@@ -145,17 +145,20 @@ def readable(joined: pd.DataFrame) -> pd.DataFrame:
             "n": [_count(row) for row in joined.to_dict("records")],
             "data": joined["data"].fillna(""),
             "verdict": [_with_remark(row) for row in joined.to_dict("records")],
-            "measured in": [link(row) for row in joined.to_dict("records")],
+            "measured in": [_link(row) for row in joined.to_dict("records")],
         }
     )
 
 
-def link(row: dict, folder: str = "") -> str:
-    """An HTML link to the section of the notebook that measured a judged row; "" where none did."""
+def target(row: dict) -> str:
+    """The notebook section that measured a judged row, as a relative link; "" where none did."""
     if math.isnan(row["measured"]):
         return ""
-    notebook = NOTEBOOK_OF[row["paper"]]
-    return f'<a href="{folder}{notebook}.ipynb#{row["cell"].replace(" ", "-")}">{notebook[:2]}</a>'
+    return f"{NOTEBOOK_OF[row['paper']]}.ipynb#{row['cell'].replace(' ', '-')}"
+
+
+def _link(row: dict) -> str:
+    return f'<a href="{target(row)}">{target(row)[:2]}</a>' if target(row) else ""
 
 
 def _number(value: float) -> str:

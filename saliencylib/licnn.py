@@ -103,7 +103,7 @@ class LICNN:
     """Attention maps of classes and saliency maps by lateral inhibition, for classifiers with ReLU modules.
 
     ``model`` takes images (N, 3, H, W) and returns logits; it must be in eval mode. Every call of an
-    ``nn.ReLU`` or ``nn.ReLU6`` with a feature map (``is_feature_map``) is used, shared and in-place ones included;
+    ``nn.ReLU`` or ``nn.ReLU6`` with a feature map is used (``is_feature_map``), shared and in-place ones too;
     activations called as functions are not seen (``classifiers.as_classifier`` makes them modules).
     Hooks exist only while a method runs. ``preset`` is "released_code" or "text" (see ``PRESETS``); each of
     its switches can be set by name. ``softmax`` back-propagates the class's probability, else its logit;

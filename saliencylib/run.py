@@ -230,6 +230,8 @@ def store(executed: Path, target: Path) -> dict[str, float]:
             steps[heading] = steps.get(heading, 0) + seconds
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
     notebook.metadata.pop("papermill", None)
     cache.write(target, lambda temporary: nbformat.write(notebook, temporary))
     return steps

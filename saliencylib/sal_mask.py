@@ -31,8 +31,8 @@ PRINTED = {
 def labelled(name: str, split: str, per_class: int | None, shrink: int = 1) -> Labelled:
     """Images (N, H, W, 3) uint8 with labels: "cluttered digits", "stl10", "tinyimagenet10" or "clothing96".
 
-    ``per_class`` takes the first that many images of each class, None takes all; ``shrink`` averages over that
-    many pixels in both directions.
+    ``per_class`` takes the first that many images of each class, None takes all; ``shrink`` averages over
+    that many pixels in both directions.
     """
     if name == "cluttered digits":
         digits = cluttered_digits(10 * (per_class or 500), split=split)

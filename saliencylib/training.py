@@ -92,7 +92,8 @@ def accuracy_per_epoch(
         log.setdefault("loss", []).append(loss)
         log.setdefault("accuracy", []).append(accuracy)
         checkpoints.save(path, network, optimiser, epoch + 1, log)
-    return pd.DataFrame({"epoch": range(1, recipe.epochs + 1), **log})
+    epochs = range(1, recipe.epochs + 1)
+    return pd.DataFrame({"epoch": epochs, "loss": log["loss"], "accuracy": log["accuracy"]})
 
 
 def checkpoint_path(
@@ -180,7 +181,8 @@ def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 
 def _channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pixels = images[::4].reshape(-1, 3).astype(np.float64) / 255
-    return pixels.mean(0).astype(np.float32), pixels.std(0).astype(np.float32)
+    deviation = np.maximum(pixels.std(0), 1 / 255)  # one colour in all images must not divide by zero
+    return pixels.mean(0).astype(np.float32), deviation.astype(np.float32)
 
 
 def _on_device(

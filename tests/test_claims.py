@@ -98,7 +98,7 @@ def test_bad_measurements_are_refused(tmp_path):
         claims.measured_row("SM-D1", Estimate(1, 0, 2, 3), "d", "reel", "c")
     with pytest.raises(ValueError, match="NaN"):
         claims.measured_row("SM-D1", Estimate(math.nan, 0, 2, 3), "d", "real", "c")
-    with pytest.raises(FileNotFoundError, match="run the profile"):
+    with pytest.raises(FileNotFoundError, match="run the notebooks"):
         claims.verdicts(tmp_path)
 
 

@@ -49,7 +49,8 @@ def test_every_plan_has_settings_minutes_and_marks():
 )
 def test_unknown_options_are_refused_with_the_valid_ones_and_without_any_package(arguments, named):
     """-S -E -I leave Python without site-packages: the check must work before anything is installed."""
-    code = f"import sys; sys.path.insert(0, {str(plan.ROOT)!r}); from saliencylib import plan; plan.main(sys.argv[1:])"
+    start = f"import sys; sys.path.insert(0, {str(plan.ROOT)!r})"
+    code = f"{start}; from saliencylib import plan; plan.main(sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-S", "-I", "-c", code, *arguments], capture_output=True, text=True
     )

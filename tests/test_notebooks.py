@@ -1,0 +1,112 @@
+"""Static checks of every stored notebook, those in notebooks/ and the executed ones under results/."""
+
+import json
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+
+from saliencylib import claims, plan
+
+STORED = sorted((plan.ROOT / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted((plan.ROOT / "results").glob("*/notebooks/[0-9]*[!l].ipynb"))
+HEADINGS = [
+    "The claim",
+    "The data",
+    "The method",
+    "The result",
+    "Controls",
+    "Verdicts",
+    "What was easy and what was not",
+]
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def headings(notebook, level="#{1,4}"):
+    lines = [
+        line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.split("\n")
+    ]
+    return [found[1] for line in lines if (found := re.match(rf"{level} (.+)", line))]
+
+
+@pytest.fixture(params=STORED + EXECUTED, ids=lambda path: str(path.relative_to(plan.ROOT)))
+def path(request):
+    return request.param
+
+
+def test_all_four_are_there():
+    assert [path.stem for path in STORED] == list(plan.NOTEBOOKS)
+
+
+def test_executed_in_fresh_order_without_errors(path):
+    cells = code_cells(nbformat.read(path, as_version=4))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
+    assert not [o for cell in cells for o in cell.outputs if o.get("name") == "stderr"]
+
+
+def test_small_with_few_figures_and_alternative_texts(path):
+    assert path.stat().st_size < 3 * 2**20
+    outputs = [o for cell in code_cells(nbformat.read(path, as_version=4)) for o in cell.outputs]
+    pictures = [o for o in outputs if {"image/png", "image/jpeg"} & set(o.get("data", {}))]
+    assert len(pictures) <= 25
+    for output in pictures:
+        kind = "image/png" if "image/png" in output.data else "image/jpeg"
+        assert output.metadata[kind].get("alt")
+
+
+def test_kernel_and_metadata_are_those_of_any_machine(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "papermill" not in json.dumps(notebook.metadata)
+    assert not [cell for cell in notebook.cells if {"papermill", "execution"} & set(cell.metadata)]
+
+
+def test_skeleton(path):
+    notebook = nbformat.read(path, as_version=4)
+    found = headings(notebook, "##")
+    assert found == HEADINGS
+    assert len(headings(notebook)) == len(set(headings(notebook))), "headings are link targets: unique"
+
+
+def test_cells_are_short_and_words_stand_between(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert not [cell.source for cell in code_cells(notebook) if cell.source.count("\n") >= 25]
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    assert "cccccc" not in kinds
+
+
+def test_exempt_cells_say_why(path):
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        lines = cell.source.split("\n")
+        if "NBVAL" in cell.source:
+            assert lines[0] == "# NBVAL_IGNORE_OUTPUT" and len(lines[1]) > 12 and lines[1].startswith("# ")
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_one_parameters_cell_of_plain_values(path):
+    cells = [
+        c for c in code_cells(nbformat.read(path, as_version=4)) if "parameters" in c.metadata.get("tags", [])
+    ]
+    assert len(cells) == 1
+    assert all(re.fullmatch(r"\w+ = (\"\w+\"|\d+)", line) for line in cells[0].source.split("\n"))
+    assert 'profile = "quick"' in cells[0].source
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_every_claim_links_a_section_that_exists(path):
+    found = set(headings(nbformat.read(path, as_version=4)))
+    for table in (plan.ROOT / "results").glob(f"*/tables/{path.stem[:2]}_claims.csv"):
+        cells = pd.read_csv(table)["cell"].dropna()
+        assert set(cells) <= found
+
+
+def test_every_claim_is_measured_or_given_a_reason_by_its_notebook():
+    folder = plan.ROOT / "results" / "mini-short"
+    joined = claims.verdicts(folder)
+    silent = joined[joined["measured"].isna() & (joined["reason"] == "")]
+    assert silent["id"].tolist() == []

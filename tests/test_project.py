@@ -1,0 +1,96 @@
+"""Checks of the repository as a whole: pins, README, paths, unsafe loading."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saliencylib import plan, readme
+
+ROOT = plan.ROOT
+TEXT = {".py", ".ipynb", ".json", ".csv", ".md", ".yml", ".toml", ".sh", ".cff", ".mplstyle"}
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_environment_and_pyproject_hold_the_same_pins():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = set(project["dependencies"]) | set(project["optional-dependencies"]["test"])
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    by_pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    by_conda = [
+        entry.replace("=", "==")
+        for entry in listed
+        if isinstance(entry, str) and entry.split("=")[0] not in ("python", "pip")
+    ]
+    assert set(by_pip) | set(by_conda) == pinned
+    assert not set(by_pip) & set(by_conda)
+
+
+def test_readme_names_the_commands_and_its_verdicts_are_those_of_the_stored_run():
+    text = (ROOT / "README.md").read_text()
+    assert "./run_all.sh test" in text
+    assert readme.updated(text) == text, "out of date: run python -m saliencylib.readme"
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    assert (ROOT / ".ci" / "run").read_text().strip().endswith("./run_all.sh test")
+
+
+def test_no_absolute_path_of_a_machine_is_stored():
+    pattern = re.compile(r"(?<![\w.~$}/:])/(?:work|root|tmp|home|Users|private|mnt)/")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked()
+        if path.suffix in TEXT and path.name != "test_project.py"
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if pattern.search(line)
+    ]
+    assert not found
+
+
+def test_nothing_is_loaded_that_could_run_code():
+    unsafe = re.compile(
+        r"\bimport pickle|pickle\.load|allow_pickle=True|torch\.load\((?!.*weights_only=True)"
+    )
+    sources = [path for path in tracked() if path.suffix in (".py", ".ipynb") and "tests" not in path.parts]
+    assert sources and not [path.name for path in sources if unsafe.search(path.read_text())]
+
+
+def test_imports_go_one_way():
+    """data -> maps and models -> training and metrics -> experiments -> figures -> profiles and run."""
+    layers = [
+        {"plan"},
+        {"cache"},
+        {"datasets"},
+        {"data", "digits", "checkpoints", "stats"},
+        {"saliency", "classifiers", "shallow_cnn", "licnn"},
+        {"models", "attribution", "metrics", "gaze"},
+        {"training", "saliency_training", "sanity", "blur", "claims", "figures"},
+        {"sal_mask", "shallow_experiment", "licnn_experiment"},
+        {"figures_sal_mask", "figures_shallow_cnn", "figures_licnn"},
+        {"profiles"},
+        {"run", "readme"},
+    ]
+    rank = {name: level for level, names in enumerate(layers) for name in names}
+    for path in sorted((ROOT / "saliencylib").glob("*.py")):
+        if path.stem == "__init__":
+            continue
+        for line in path.read_text().splitlines():
+            found = re.match(r"\s*from saliencylib(?:\.(\w+))? import (.+)", line)
+            names = [] if not found else [found[1]] if found[1] else re.findall(r"\w+", found[2])
+            for name in [name for name in names if name in rank]:
+                assert rank[name] < rank[path.stem], f"{path.stem} imports {name}"
+
+
+def test_committed_files_are_small():
+    large = {path.name: path.stat().st_size for path in tracked() if path.stat().st_size > 3 * 2**20}
+    assert not large

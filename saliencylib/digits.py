@@ -104,7 +104,7 @@ def _draw(count: int, seed: int, split: str, backgrounds: str) -> dict[str, np.n
         for _ in range(4):
             piece = _enlarged(glyphs[digit_rng.integers(len(glyphs))], digit_rng, 14, 22)[:, ::2]
             _paste(canvas, piece, digit_rng, _colour(digit_rng, 0.35))
-        glyph = _enlarged(glyphs[digit_rng.choice(of_class[label])], digit_rng, 38, 60)
+        glyph = _enlarged(glyphs[digit_rng.choice(of_class[label])], digit_rng, 56, 76)
         opacity = _paste(canvas, glyph, digit_rng, _colour(digit_rng, 0.9))
         masks[i] = opacity > 0.5
         images[i] = np.round(np.clip(canvas + digit_rng.normal(0, 0.02, canvas.shape), 0, 1) * 255)
@@ -137,7 +137,7 @@ def _crop(picture: np.ndarray, split: str, rng: np.random.Generator) -> np.ndarr
     half = picture.shape[1] // 2
     left = rng.integers(half - SIZE) + (0 if split == "train" else half)
     top = rng.integers(picture.shape[0] - SIZE)
-    return 0.85 * picture[top : top + SIZE, left : left + SIZE].astype(np.float64)
+    return 0.6 * picture[top : top + SIZE, left : left + SIZE].astype(np.float64)
 
 
 def _enlarged(glyph: np.ndarray, rng: np.random.Generator, smallest: int, largest: int) -> np.ndarray:

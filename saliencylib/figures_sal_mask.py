@@ -19,7 +19,7 @@ def figure_1(images: np.ndarray, maps: dict[str, np.ndarray], data_name: str) ->
         ["image", "Alpha map", "RC map"],
         [""] * len(images),
         f"{wide} lights more than {narrow} (mean {max(alpha, rc):.2f} against {min(alpha, rc):.2f})",
-        f"n = {len(images)} images, data: {data_name}; all maps on one scale, 0 (black) to 1 (white)",
+        f"n = {len(images)} images, data: {data_name}; all maps on one scale, 0 (black) to 1 (pale yellow)",
         limits=(0, 1),
     )
 
@@ -84,8 +84,8 @@ def figure_map_quality(quality: pd.DataFrame) -> Figure:
         values = np.array([estimate.value for estimate in found])
         error = [values - [e.low for e in found], [e.high for e in found] - values]
         axes.errorbar(sizes, values, yerr=error, fmt="o-", color=colour, label=method)
-    means = quality.query("method == 'RC'").groupby("size")["auc"].mean()
-    word = "better" if means[96] > means[32] else "no better"
+    rc = quality.query("method == 'RC'").pivot(index="image", columns="size", values="auc")
+    word = "clearly better" if stats.bootstrap_interval(rc[96] - rc[32]).low > 0 else "not clearly better"
     axes.set_title(f"RC maps are {word} on 96 than on 32 pixels")
     axes.set(xlabel="image side (pixels)", ylabel="AUC against the object mask", xticks=sizes)
     axes.legend()

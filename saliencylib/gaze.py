@@ -1,8 +1,9 @@
 """Eye data at the shallow network's sizes: what paper 2 trains on, shows and tests on, for each profile."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional
 
@@ -14,6 +15,7 @@ from saliencylib.shallow_cnn import INPUT_SIZE, MAP_SIZE
 
 HELD_OUT_EVERY = 7  # of the 700 osie images, the 100 that are only shown
 VALIDATION_EVERY = 10
+DENSITY_SIGMA = 1.5  # pixels of the 48x48 grid: 3 % of a side, about one degree of vision in these sets
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class GazeSet:
 
     ``images`` (N, 96, 96, 3) uint8; ``targets`` (N, 48, 48) float32 with peak 1, the fixation density (or the
     map that the set came with); ``points`` (x, y) an image, whole pixels of the 48x48 grid, None for a set
-    of maps alone; ``source`` "paper", "real" or "embedded"; ``showable`` says whether its images may be shown.
+    of maps alone; ``source`` "paper", "real" or "embedded"; ``showable`` says whether its images may be
+    shown.
     """
 
     name: str
@@ -64,34 +67,35 @@ def joined(sets: list[GazeSet]) -> Pairs:
     return Pairs(np.concatenate([s.images for s in sets]), np.concatenate([s.targets for s in sets]))
 
 
-def split(profile: str, train_images: int | None, test_images: int | None, sigma: float) -> Split:
-    """The data of a profile; ``sigma`` is the width of the fixation density in pixels of the 48x48 grid.
+def split(profile: str, train_images: int | None, test_images: int | None) -> Split:
+    """The data of a profile.
 
     quick: cluttered digits of the two splits that share no digit. mini: crowd, scene, pascal and osie to
     train, every tenth image of each to validate, 100 osie images that are only shown, and mit1003 and the
-    recovered SALICON maps to test. paper: SALICON as of 2015, of whose validation images every tenth
-    validates, as many others are shown and tested. ``train_images`` and ``test_images`` bound the numbers
-    for training and for each test (None: all); what is kept is spread evenly over the sorted set.
+    recovered SALICON maps to test. paper: SALICON as of 2015 with its fixations; a tenth of its validation
+    images (500) validates and another tenth tests; digits are shown. ``train_images`` and ``test_images``
+    bound the numbers for training and for each test (None: all); what is kept is spread evenly over the
+    sorted set.
     """
     if profile == "quick":
-        parts = _digits(train_images, test_images, sigma)
+        parts = _digits(train_images, test_images)
     elif profile == "mini":
-        parts = _fixation_sets(sigma)
+        parts = _fixation_sets()
     else:
         parts = _salicon()
+    training, tests = parts.training, parts.tests
     if train_images is not None:
-        total = sum(len(part) for part in parts.training)
-        share = min(1, train_images / total)
-        parts.training[:] = [part.select(_evenly(len(part), len(part) * share)) for part in parts.training]
+        share = min(1, train_images / sum(len(part) for part in training))
+        training = [part.select(evenly(len(part), len(part) * share)) for part in training]
     if test_images is not None:
-        parts.tests[:] = [part.select(_evenly(len(part), test_images)) for part in parts.tests]
-    return parts
+        tests = [part.select(evenly(len(part), test_images)) for part in tests]
+    return replace(parts, training=training, tests=tests)
 
 
-def from_fixations(fixations: data.FixationSet, sigma: float, showable: bool) -> GazeSet:
+def from_fixations(fixations: data.FixationSet, showable: bool) -> GazeSet:
     """A fixation set at the network's sizes, with its fixation density as targets."""
     points = fixations.points(MAP_SIZE, MAP_SIZE)
-    targets = _densities(points, sigma)
+    targets = densities(points)
     images = fixations.images(INPUT_SIZE, INPUT_SIZE)
     return GazeSet(fixations.name, images, targets, points, "real", showable)
 
@@ -105,11 +109,11 @@ def shrunk(maps: np.ndarray) -> np.ndarray:
     return small / small.max((1, 2), keepdims=True).clip(1e-6)
 
 
-def _digits(train_images: int | None, test_images: int | None, sigma: float) -> Split:
+def _digits(train_images: int | None, test_images: int | None) -> Split:
     count, tested = train_images or 1000, test_images or 200
     validated = count // 8
-    train = _digit_set(count + validated, "train", sigma)
-    test = _digit_set(2 * tested, "test", sigma)
+    train = _digit_set(count + validated, "train")
+    test = _digit_set(2 * tested, "test")
     order = np.arange(len(train))
     return Split(
         [train.select(order < count)],
@@ -119,21 +123,21 @@ def _digits(train_images: int | None, test_images: int | None, sigma: float) -> 
     )
 
 
-def _digit_set(count: int, part: str, sigma: float) -> GazeSet:
+def _digit_set(count: int, part: str) -> GazeSet:
     digits = cluttered_digits(count, split=part)
     scale = MAP_SIZE / digits.images.shape[1]
     points = [(np.floor(x * scale), np.floor(y * scale)) for x, y in zip(digits.x, digits.y, strict=True)]
-    return GazeSet(digits.name, digits.images, _densities(points, sigma), points, "embedded", True)
+    return GazeSet(digits.name, digits.images, densities(points), points, "embedded", True)
 
 
-def _fixation_sets(sigma: float) -> Split:
+def _fixation_sets() -> Split:
     sets = {name: data.fixation_set(name) for name in ("crowd", "scene", "pascal", "osie")}
     held_out = np.arange(len(sets["osie"])) % HELD_OUT_EVERY == 0
-    shown = from_fixations(sets["osie"].select(held_out), sigma, data.REGISTRY["osie"].showable)
+    shown = from_fixations(sets["osie"].select(held_out), data.REGISTRY["osie"].showable)
     sets["osie"] = sets["osie"].select(~held_out)
     training, validation = [], []
     for fixations in sets.values():
-        gaze = from_fixations(fixations, sigma, data.REGISTRY[fixations.name].showable)
+        gaze = from_fixations(fixations, data.REGISTRY[fixations.name].showable)
         validates = np.arange(len(gaze)) % VALIDATION_EVERY == 0
         training.append(gaze.select(~validates))
         validation.append(gaze.select(validates))
@@ -146,7 +150,7 @@ def _fixation_sets(sigma: float) -> Split:
     )
     images = images.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     maps_alone = GazeSet(recovered.name, images, shrunk(recovered.maps), None, "real")
-    mit1003 = from_fixations(data.fixation_set("mit1003"), sigma, False)
+    mit1003 = from_fixations(data.fixation_set("mit1003"), False)
     return Split(training, validation, shown, [mit1003, maps_alone])
 
 
@@ -155,9 +159,8 @@ def _salicon() -> Split:
         _salicon_set(data.salicon(part, edition="2015", kind="fixations")) for part in ("train", "val")
     )
     turn = np.arange(len(held_out)) % VALIDATION_EVERY
-    return Split(
-        [train], [held_out.select(turn == 0)], held_out.select(turn == 1), [held_out.select(turn == 2)]
-    )
+    shown = _digit_set(100, "test")  # SALICON's photographs may not be shown
+    return Split([train], [held_out.select(turn == 0)], shown, [held_out.select(turn == 1)])
 
 
 def _salicon_set(salicon: data.SaliconSet) -> GazeSet:
@@ -168,11 +171,28 @@ def _salicon_set(salicon: data.SaliconSet) -> GazeSet:
     return GazeSet(name, salicon.images(INPUT_SIZE, INPUT_SIZE), maps, points, "paper")
 
 
-def _densities(points: list[Points], sigma: float) -> np.ndarray:
-    return np.stack([fixation_density(x, y, (MAP_SIZE, MAP_SIZE), sigma) for x, y in points])
+def densities(points: list[Points]) -> np.ndarray:
+    """Fixation densities (N, 48, 48) float32, peak 1, of points on the 48x48 grid."""
+    return np.stack([fixation_density(x, y, (MAP_SIZE, MAP_SIZE), DENSITY_SIGMA) for x, y in points])
 
 
-def _evenly(length: int, count: float) -> np.ndarray:
+def evenly(length: int, count: float) -> np.ndarray:
     """About ``count`` of ``length`` positions, evenly spread, at least one, at most all."""
     count = min(length, max(1, round(count)))
     return np.arange(count) * length // count
+
+
+def summary(parts: Split) -> pd.DataFrame:
+    """One row a part and set: part, data, images, fixations an image (NaN for maps alone)."""
+    rows = []
+    for part, sets in (
+        ("train", parts.training),
+        ("validate", parts.validation),
+        ("show", [parts.shown]),
+        ("test", parts.tests),
+    ):
+        for gaze in sets:
+            count = np.nan if gaze.points is None else np.mean([len(x) for x, _ in gaze.points])
+            row = {"part": part, "data": gaze.name, "images": len(gaze), "fixations an image": count}
+            rows.append(row)
+    return pd.DataFrame(rows)

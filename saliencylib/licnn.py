@@ -6,7 +6,7 @@ and saliency detection". The map is their response-based one; equation numbers a
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -82,6 +82,19 @@ def l2_normalised(maps: Tensor) -> Tensor:
     scaled = maps / torch.where(peak > 0, peak, 1)
     norm = scaled.square().sum((-2, -1), keepdim=True).sqrt()
     return scaled / torch.where(norm > 0, norm, 1)
+
+
+def kept_in_high_zones(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
+    """Share of locations that the gate keeps among the quarter with the highest zone means: maps x (N, H, W)
+    -> (N,). It tells whether the average term protects zones of high response (compare with ``a = 0``)."""
+    mean = functional.avg_pool2d(x[:, None], k, stride=1, padding=k // 2)[:, 0].flatten(1)
+    high = mean.topk(max(1, mean.shape[1] // 4)).indices
+    return (inhibited(x, k, a, b) > 0).flatten(1).gather(1, high).float().mean(1)
+
+
+def mach_bands(levels: int = 6, width: int = 20, height: int = 15) -> Tensor:
+    """The stimulus of Figure 6: stripes of equal grey (height, levels * width), from 1 / levels up to 1."""
+    return torch.linspace(1 / levels, 1, levels).repeat_interleave(width).expand(height, -1)
 
 
 def is_feature_map(output: Tensor) -> bool:
@@ -171,14 +184,16 @@ class LICNN:
             for x, gate, response in zip(max_c, kept, responses, strict=True)
         ]
 
+    def max_c_maps(self, images: Tensor, target: int | Sequence[int] | Tensor) -> list[Tensor]:
+        """The maps (N, h, w) that enter the inhibition, one at every ReLU, for one class index an image."""
+        target = torch.as_tensor(target).expand(len(images))
+        parts = [self._max_c(batch, wanted, 1) for batch, wanted in self._batches(images, target[:, None])]
+        return [torch.cat(layer)[:, 0] for layer in zip(*parts, strict=True)]
+
     def kept_shares(self, images: Tensor, target: int | Sequence[int] | Tensor) -> Tensor:
         """Share of locations that the gate keeps, (layers, N), for one class index an image."""
-        target = torch.as_tensor(target).expand(len(images))
-        shares = []
-        for batch, wanted in self._batches(images, target[:, None]):
-            _, _, kept, _ = self._attention(batch, wanted, 1)
-            shares.append(torch.stack([gate[:, 0].float().mean((1, 2)) for gate in kept]))
-        return torch.cat(shares, 1)
+        gates = self._gates([x[:, None] for x in self.max_c_maps(images, target)])
+        return torch.stack([gate[:, 0].float().mean((1, 2)) for gate in gates])
 
     def _batches(self, images: Tensor, classes: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         if images.ndim != 4 or not len(images):
@@ -195,14 +210,12 @@ class LICNN:
         self, images: Tensor, classes: Tensor | None, top: int
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         """Attention maps (N, K, H, W), and by layer the Max-C maps, gates and responses (N, K, h, w)."""
-        max_c = self._max_gradients(images, classes, top)
-        if self.switches["normalise_gradient"]:
-            max_c = [l2_normalised(x) for x in max_c]
+        max_c = self._max_c(images, classes, top)
         kept = self._gates(max_c)
         responses = self._masked_responses(images, kept)
         return self._summed(responses, images.shape[-2:]), max_c, kept, responses
 
-    def _max_gradients(self, images: Tensor, classes: Tensor | None, top: int) -> list[Tensor]:
+    def _max_c(self, images: Tensor, classes: Tensor | None, top: int) -> list[Tensor]:
         """One forward pass and a backward pass a class: the Max-C map (N, K, h, w) at every ReLU."""
         activations: list[Tensor] = []
 
@@ -221,7 +234,8 @@ class LICNN:
             for number, score in enumerate(columns, 1):
                 gradients = torch.autograd.grad(score, activations, retain_graph=number < len(columns))
                 maxima.append([gradient.amax(1) for gradient in gradients])
-        return [torch.stack(layer, 1) for layer in zip(*maxima, strict=True)]
+        maps = [torch.stack(layer, 1) for layer in zip(*maxima, strict=True)]
+        return [l2_normalised(x) for x in maps] if self.switches["normalise_gradient"] else maps
 
     def _gates(self, max_c: list[Tensor]) -> list[Tensor]:
         """Gates, bool (N, K, h, w) a layer; layers of one size are inhibited together."""
@@ -270,12 +284,12 @@ class LICNN:
         return l2_normalised(sum(functional.interpolate(x, size, mode=mode) for x in sizes.values()))
 
 
-def cost_in_forward_passes(licnn: LICNN, images: Tensor, top: int = 5) -> float:
-    """Multiplications of one saliency map over those of one plain forward pass, by torch's FLOP counter."""
+def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, images: Tensor) -> float:
+    """Multiplications of ``compute()`` over those of a forward pass of ``images``, as torch counts."""
     with torch.no_grad(), FlopCounterMode(display=False) as forward:
-        licnn.model(images[:1])
+        model(images)
     with FlopCounterMode(display=False) as whole:
-        licnn.saliency_maps(images[:1], top)
+        compute()
     return whole.get_total_flops() / forward.get_total_flops()
 
 

@@ -60,7 +60,7 @@ def local_response_norm() -> nn.LocalResponseNorm:
     return nn.LocalResponseNorm(size=3, alpha=3 * 0.00005, beta=0.75, k=1.0)
 
 
-def alexnet(classes: int = 10, width: float = 1.0, size: int = 96) -> Classifier:
+def alexnet(classes: int = 10, width: float = 1.0, size: int = 96, dropout: float = 0.5) -> Classifier:
     """The reduced AlexNet for (N, 3, size, size) images, 96 in the paper (section 4.2, Figure 4).
 
     From the text: convolutions of stride 1 with 'same' padding, ReLU after every convolution and full layer
@@ -90,16 +90,16 @@ def alexnet(classes: int = 10, width: float = 1.0, size: int = 96) -> Classifier
         ("flat", nn.Flatten()),
         ("full6", nn.Linear(c5 * end * end, full)),
         ("relu6", nn.ReLU()),
-        ("drop6", nn.Dropout(0.5)),
+        ("drop6", nn.Dropout(dropout)),
         ("full7", nn.Linear(full, full)),
         ("relu7", nn.ReLU()),
-        ("drop7", nn.Dropout(0.5)),
+        ("drop7", nn.Dropout(dropout)),
         ("full8", nn.Linear(full, classes)),
     ]
     return Classifier(_first(c1), nn.Sequential(OrderedDict(rest)))
 
 
-def nin(classes: int = 10, width: float = 1.0) -> Classifier:
+def nin(classes: int = 10, width: float = 1.0, dropout: float = 0.5) -> Classifier:
     """The reduced Network in Network for (N, 3, H, W) images, 96 x 96 in the paper (section 4.3, Figure 5).
 
     From the text: mlpconv blocks (a k x k convolution and two 1x1 convolutions, each with ReLU), max pooling
@@ -114,7 +114,7 @@ def nin(classes: int = 10, width: float = 1.0) -> Classifier:
         ("cccp2", nn.Conv2d(c1, c1, 1)),
         ("relu1c", nn.ReLU()),
         ("pool1", _pool()),
-        ("drop1", nn.Dropout(0.5)),
+        ("drop1", nn.Dropout(dropout)),
         ("conv2", nn.Conv2d(c1, c2, 5, padding="same")),
         ("relu2a", nn.ReLU()),
         ("cccp3", nn.Conv2d(c2, c2, 1)),
@@ -122,7 +122,7 @@ def nin(classes: int = 10, width: float = 1.0) -> Classifier:
         ("cccp4", nn.Conv2d(c2, c2, 1)),
         ("relu2c", nn.ReLU()),
         ("pool2", _pool()),
-        ("drop2", nn.Dropout(0.5)),
+        ("drop2", nn.Dropout(dropout)),
         ("conv3", nn.Conv2d(c2, c3, 3, padding="same")),
         ("relu3a", nn.ReLU()),
         ("cccp5", nn.Conv2d(c3, c3, 1)),

@@ -24,7 +24,7 @@ NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "01_sal_mask": {"mini": ("tinyimagenet10", "clothing96"), "paper": ("stl10",)},
     "02_shallow_saliency_cnn": {
         "mini": ("crowd", "scene", "pascal", "osie", "mit1003", "salicon_val_recovered"),
-        "paper": ("salicon",),
+        "paper": ("salicon_2015_fixations",),
     },
     "03_licnn": {"mini": ("imagenet_val", "nips2017_dev"), "paper": ("imagenet_val", "imagenet_a")},
     "04_scoreboard": {},
@@ -41,7 +41,7 @@ MARKS: Mapping[str, str] = {
     "osie": "fixations/osie/fixations.npz",
     "mit1003": "fixations/mit1003/fixations.npz",
     "salicon_val_recovered": "salicon_val_recovered/maps",
-    "salicon": "salicon",
+    "salicon_2015_fixations": "salicon/2015",
     "imagenet_val": "imagenet_val",
     "imagenet_a": "imagenet-a",
     "nips2017_dev": "nips2017_dev/labels.csv",

@@ -15,46 +15,160 @@ from saliencylib import cache, claims, figures
 from saliencylib.plan import NOTEBOOKS, ROOT, folder_name
 from saliencylib.stats import Estimate
 
+# Paper 1. `train_per_class` and `test_per_class` None: all images. `shrink` averages over so many pixels.
+_SAL_MASK_SHORT = {
+    "shrink": 1,
+    "train_per_class": 100,
+    "test_per_class": 50,
+    "seeds": 6,
+    "epochs": 8,
+    "widths": {"alexnet": 0.25, "nin": 0.125},
+    "dropout": 0.0,
+    "batch": 16,
+    "optimiser": "adamw",
+    "learning_rates": {"alexnet": 0.001, "nin": 0.002},
+    "quality_images": 100,
+}
+_SAL_MASK_FULL = {
+    "shrink": 1,
+    "train_per_class": None,
+    "test_per_class": None,
+    "seeds": 10,
+    "epochs": 120,
+    "widths": {"alexnet": 1.0, "nin": 1.0},
+    "dropout": 0.5,
+    "batch": 100,
+    "optimiser": "sgd",
+    "learning_rates": {"alexnet": 0.001, "nin": 0.001},
+    "quality_images": 100,
+}
 
-def _sal_mask(
-    dataset: str,
-    shown: str,
-    train_per_class: int | None,
-    test_per_class: int | None,
-    shrink: int,
+
+def _shallow_cnn(
+    recipe: str,
     seeds: int,
-    epochs: int,
-    width: float,
-    optimiser: str,
+    train_images: int | None,
+    test_images: int | None,
+    handcrafted_images: int,
+    exact_steps: int,
 ) -> dict:
     return {
-        "data": dataset,
-        "shown": shown,
-        "train_per_class": train_per_class,
-        "test_per_class": test_per_class,
-        "shrink": shrink,
+        "recipe": recipe,
+        "changes": {},
+        "losses": ("mse", "l1"),
         "seeds": seeds,
-        "epochs": epochs,
-        "alexnet_width": width,
-        "nin_width": width / 2 if optimiser == "adamw" else width,
-        "batch": 32 if optimiser == "adamw" else 100,
-        "optimiser": optimiser,
-        "learning_rate": 0.002 if optimiser == "adamw" else 0.001,
-        "quality_images": 40 if dataset == "cluttered digits" else 100,
+        "train_images": train_images,
+        "test_images": test_images,
+        "handcrafted_images": handcrafted_images,
+        "exact_steps": exact_steps,
+    }
+
+
+def _licnn(
+    classifier: str,
+    shown: str,
+    shown_count: int,
+    natural: tuple[str, int | None],
+    adversarial: tuple[tuple[str, int | None], ...],
+    boxes: int = 0,
+    sanity_images: int = 2,
+    seeds: int = 1,
+    batch: int = 16,
+    rules: tuple[str | float, ...] = ("printed", "offset", 0.35),
+) -> dict:
+    """Sets are named with a number of photographs (None: all). ``filter_by`` is the classifier whose errors
+    make the adversarial set of the photographs named; VGG-16 is tested on ImageNet-A as it is."""
+    few = ("LICNN", "Gradient", "Gradient x Input", "Grad-CAM")
+    others = ("Integrated Gradients", "SmoothGrad", "Guided Backprop", "Guided Grad-CAM")
+    return {
+        "classifier": classifier,
+        "filter_by": None if classifier == "vgg16" else "efficientnet_lite1",
+        "shown": shown,
+        "shown_count": shown_count,
+        "natural": natural,
+        "adversarial": adversarial,
+        "boxes": boxes,
+        "sanity_images": sanity_images,
+        "seeds": seeds,
+        "methods": few if sanity_images == 2 else few + others,
+        "batch": batch,
+        "rules": rules,
+        "judged": "printed" if classifier == "vgg16" else 0.35,
     }
 
 
 # Sizes, seeds and lengths of every run. Accuracy needs seeds: many small runs decide more than one long one.
 SETTINGS: Mapping[str, Mapping[str, dict]] = {
     "01_sal_mask": {
-        "quick": _sal_mask("cluttered digits", "cluttered digits", 60, 30, 2, 2, 6, 0.25, "adamw"),
-        "mini-short": _sal_mask("tinyimagenet10", "clothing96", 120, 100, 1, 6, 10, 0.25, "adamw"),
-        "mini-full": _sal_mask("tinyimagenet10", "clothing96", None, None, 1, 10, 120, 1.0, "sgd"),
-        "paper-short": _sal_mask("stl10", "cluttered digits", 120, 100, 1, 6, 10, 0.25, "adamw"),
-        "paper-full": _sal_mask("stl10", "cluttered digits", None, None, 1, 10, 120, 1.0, "sgd"),
+        "quick": _SAL_MASK_SHORT
+        | {
+            "data": "cluttered digits",
+            "shown": "cluttered digits",
+            "shrink": 3,
+            "train_per_class": 100,
+            "test_per_class": 30,
+            "seeds": 2,
+            "epochs": 7,
+            "batch": 8,
+            "widths": {"alexnet": 0.25, "nin": 0.25},
+            "quality_images": 40,
+        },
+        "mini-short": _SAL_MASK_SHORT | {"data": "tinyimagenet10", "shown": "clothing96"},
+        "mini-full": _SAL_MASK_FULL | {"data": "tinyimagenet10", "shown": "clothing96"},
+        "paper-short": _SAL_MASK_SHORT | {"data": "stl10", "shown": "cluttered digits"},
+        "paper-full": _SAL_MASK_FULL | {"data": "stl10", "shown": "cluttered digits"},
     },
-    "02_shallow_saliency_cnn": {},
-    "03_licnn": {},
+    "02_shallow_saliency_cnn": {
+        "quick": _shallow_cnn("starts at the mean map", 2, 400, 100, 32, 0)
+        | {"changes": {"width": 0.25, "hidden": 576, "batch": 32, "epochs": 5}},
+        "mini-short": _shallow_cnn("starts at the mean map", 3, None, None, 300, 8)
+        | {"changes": {"epochs": 8}},
+        "mini-full": _shallow_cnn("as printed", 3, None, None, 300, 0),
+        "paper-short": _shallow_cnn("starts at the mean map", 3, 2000, 500, 300, 8)
+        | {"changes": {"epochs": 8}},
+        "paper-full": _shallow_cnn("as printed", 3, None, None, 500, 0),
+    },
+    "03_licnn": {
+        "quick": _licnn(
+            "efficientnet_lite0", "photographs", 8, ("photographs", None), (("photographs", None),)
+        ),
+        "mini-short": _licnn(
+            "efficientnet_lite0",
+            "nips2017_dev",
+            6,
+            ("imagenet_val", 160),
+            (("nips2017_dev", None), ("imagenet_val", 600)),
+            boxes=96,
+            sanity_images=6,
+            seeds=2,
+        ),
+        "mini-full": _licnn(
+            "efficientnet_lite0",
+            "nips2017_dev",
+            6,
+            ("imagenet_val", None),
+            (("nips2017_dev", None), ("imagenet_val", None)),
+            boxes=1810,
+            sanity_images=24,
+            seeds=5,
+            batch=64,
+            rules=("printed", "offset", 0.2, 0.35, 0.5),
+        ),
+        "paper-short": _licnn(
+            "vgg16", "photographs", 8, ("imagenet_val", 600), (("imagenet_a", 600),), sanity_images=8, seeds=2
+        ),
+        "paper-full": _licnn(
+            "vgg16",
+            "photographs",
+            8,
+            ("imagenet_val", 7500),
+            (("imagenet_a", 7500),),
+            sanity_images=24,
+            seeds=5,
+            batch=64,
+            rules=("printed", "offset", 0.2, 0.35, 0.5),
+        ),
+    },
     "04_scoreboard": {name: {} for name in ("quick", "mini-short", "mini-full", "paper-short", "paper-full")},
 }
 

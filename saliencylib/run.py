@@ -151,16 +151,17 @@ def modules_used(code: list[str]) -> set[str]:
     """
     folder = plan.ROOT / "saliencylib"
     used = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
-    waiting = [name for text in code for name in _imported(text)]
+    waiting = [name for text in code for name in imported(text)]
     while waiting:
         name = waiting.pop()
         if name not in used and (folder / name).exists():
             used.add(name)
-            waiting += _imported((folder / name).read_text())
+            waiting += imported((folder / name).read_text())
     return used
 
 
-def _imported(text: str) -> list[str]:
+def imported(text: str) -> list[str]:
+    """File names of the library modules that a piece of Python imports itself."""
     names = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module == "saliencylib":

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from saliencylib import data, saliency, stats
 from saliencylib.data import Labelled
 from saliencylib.digits import cluttered_digits
 from saliencylib.models import SalMask
+from saliencylib.training import Recipe
 
 MASKS = ("plain", "RC", "Alpha", "grey")
 COMPARISONS = (("RC", "plain"), ("Alpha", "plain"), ("grey", "plain"), ("RC", "grey"), ("Alpha", "grey"))
@@ -75,6 +77,21 @@ def maps_by_mask(
         "Alpha": tuple(alpha),
         "grey": tuple(np.full_like(maps, level) for maps in rc),
     }
+
+
+def recipe(network: str, settings: SimpleNamespace) -> Recipe:
+    """How a run's settings train ``network``; ``training.runs`` fills in mask and seed."""
+    return Recipe(
+        network=network,
+        mask="",
+        seed=0,
+        epochs=settings.epochs,
+        width=settings.widths[network],
+        dropout=settings.dropout,
+        batch=settings.batch,
+        optimiser=settings.optimiser,
+        learning_rate=settings.learning_rates[network],
+    )
 
 
 def layer_matches_equations(seed: int = 0) -> bool:

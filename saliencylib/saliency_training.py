@@ -127,7 +127,14 @@ def train(
     if not len(training) or not len(validation):
         raise ValueError("training needs at least one image to train on and one to validate on")
     arrays = (training.images, training.targets, validation.images, validation.targets)
-    code = (sys.modules[__name__], shallow_cnn, torch.__version__, device.type, native_bf16(device))
+    code = (
+        sys.modules[__name__],
+        shallow_cnn,
+        checkpoints,
+        torch.__version__,
+        device.type,
+        native_bf16(device),
+    )
     name = f"{cache.key(asdict(recipe), *arrays, *code)}.safetensors"
     path = (cache.CACHE / "shallow_cnn" if folder is None else folder) / name
     model = untrained(recipe, training).to(device)
@@ -176,6 +183,22 @@ def train_all(
     return joblib.Parallel()(
         joblib.delayed(train)(recipe, training, validation, device, folder) for recipe in recipes
     )
+
+
+def first_steps(recipe: Recipe, training: Pairs, steps: int, device: torch.device) -> Trained:
+    """The first ``steps`` steps of a recipe, every loss noted, nothing validated and nothing saved.
+
+    They use images spread evenly over the training set. Raises ValueError when there are too few.
+    """
+    count = steps * recipe.batch // 2
+    if count > len(training):
+        raise ValueError(f"{steps} steps need {count} images and their flips, not {len(training)}")
+    chosen = np.arange(count) * len(training) // count
+    images, targets = _on_device(Pairs(training.images[chosen], training.targets[chosen]), device, flips=True)
+    model = untrained(recipe, training).to(device)
+    log = {name: [] for name in LOG}
+    _one_epoch(model, _optimiser(model, recipe), replace(recipe, loss_every=1), 0, images, targets, log)
+    return Trained(model.eval(), recipe, **{name: np.array(values) for name, values in log.items()})
 
 
 def recipes(base: Recipe, losses: Sequence[str], seeds: Sequence[int]) -> list[Recipe]:

@@ -1,13 +1,19 @@
 """Sanity checks for saliency maps (Adebayo et al., NeurIPS 2018): do maps change with the weights?"""
 
 import copy
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import joblib
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import rankdata
 from skimage.feature import hog
 from torch import Tensor, nn
+
+from saliencylib import attribution, cache, classifiers, licnn
 
 SCHEMES = ("cascading", "independent")
 DRAWS = ("fresh", "permutation")
@@ -106,6 +112,91 @@ def spearman_similarity(a: Maps, b: Maps, absolute: bool = True) -> float:
     if absolute:
         a, b = np.abs(a), np.abs(b)
     return _pearson(rankdata(a, axis=None), rankdata(b, axis=None))
+
+
+def class_similarity(maps: Tensor) -> np.ndarray:
+    """How alike the maps of an image's classes are: mean Pearson correlation over all pairs of maps
+    (N, K, H, W) -> (N,)."""
+    flat = maps.flatten(2).double()
+    flat = torch.nn.functional.normalize(flat - flat.mean(2, keepdim=True), dim=2)
+    k = flat.shape[1]
+    correlation = flat @ flat.transpose(1, 2)
+    return ((correlation.sum((1, 2)) - k) / (k * (k - 1))).cpu().numpy()
+
+
+def curves(
+    model: nn.Module,
+    images: Tensor,
+    target: Tensor,
+    methods: Sequence[str],
+    scheme: str = "cascading",
+    seeds: Sequence[int] = (0,),
+    draw: str = "fresh",
+    batch_size: int | None = None,
+    cache_dir: Path | None = None,
+) -> pd.DataFrame:
+    """Similarity of maps before and after randomisation: a row a method, seed, stage and image.
+
+    Maps are signed sums over colour channels (LICNN and Grad-CAM have no negative values). Columns: method,
+    seed, stage, image, hog (of absolute values), spearman (of absolute values), spearman_signed. Each seed is
+    kept in ``cache_dir`` when it is finished.
+    """
+    weights = classifiers.fingerprint(model)
+    jobs = [
+        joblib.delayed(_curve)(
+            model, weights, images, target, tuple(methods), scheme, seed, draw, batch_size, cache_dir
+        )
+        for seed in seeds
+    ]
+    names = [name for name, _ in stages(model)]
+    index = pd.MultiIndex.from_product(
+        [methods, seeds, names, range(len(images))], names=["method", "seed", "stage", "image"]
+    )
+    values = np.stack(joblib.Parallel()(jobs), 1)  # method, seed, stage, image, similarity
+    columns = ["hog", "spearman", "spearman_signed"]
+    return pd.DataFrame(values.reshape(-1, 3), index=index, columns=columns).reset_index()
+
+
+def _curve(
+    model: nn.Module,
+    weights: str,
+    images: Tensor,
+    target: Tensor,
+    methods: tuple[str, ...],
+    scheme: str,
+    seed: int,
+    draw: str,
+    batch_size: int | None,
+    cache_dir: Path | None,
+) -> np.ndarray:
+    """Similarities (methods, stages, images, 3) for one seed."""
+    own = (sys.modules[__name__], attribution, licnn)
+    pixels, classes = images.cpu().numpy(), [int(t) for t in target]
+    name = cache.key(*own, pixels, classes, weights, methods, scheme, seed, draw)
+    path = cache_dir / f"{name}.npz" if cache_dir else None
+    kept = cache.load_arrays(path) if path else None
+    if kept is None:
+        options = {"batch_size": batch_size, "signed": True}
+        originals = [attribution.attribute(m, model, images, target, **options) for m in methods]
+        rows = []
+        for _, changed in randomized(model, scheme, seed, draw):
+            found = [attribution.attribute(m, changed, images, target, **options) for m in methods]
+            rows.append([_similarities(a, b) for a, b in zip(originals, found, strict=True)])
+        kept = {"values": np.array(rows).swapaxes(0, 1)}
+        if path:
+            cache.save_arrays(path, **kept)
+    return kept["values"]
+
+
+def _similarities(a: Tensor, b: Tensor) -> list[tuple[float, float, float]]:
+    return [
+        (
+            hog_similarity(p.abs(), q.abs()),
+            spearman_similarity(p, q),
+            spearman_similarity(p, q, absolute=False),
+        )
+        for p, q in zip(a.cpu(), b.cpu(), strict=True)
+    ]
 
 
 def _array(values: Maps) -> np.ndarray:

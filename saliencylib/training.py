@@ -1,4 +1,8 @@
-"""Training of the masked classifiers (paper 1): paired seeds, exact resumption, test after every epoch."""
+"""Training of the masked classifiers (paper 1): paired seeds, exact resumption, test after every epoch.
+
+In float32 throughout: in bfloat16 the narrow NIN leaves chance level later (17 against 28 % accuracy after
+800 steps on cluttered digits) and is hardly faster.
+"""
 
 import math
 import sys
@@ -19,7 +23,7 @@ from saliencylib.models import SalMask
 
 NETWORKS = {
     "alexnet": models.alexnet,
-    "nin": lambda classes, width, size: models.nin(classes, width),
+    "nin": lambda classes, width, size, dropout: models.nin(classes, width, dropout),
 }
 
 
@@ -37,6 +41,7 @@ class Recipe:
     seed: int
     epochs: int
     width: float
+    dropout: float
     batch: int
     optimiser: str
     learning_rate: float
@@ -53,7 +58,7 @@ def learning_rates(recipe: Recipe) -> list[float]:
 def masked_network(recipe: Recipe, classes: int, size: int) -> SalMask:
     """The recipe's network with He weights that depend on the seed only, so that masks share their start."""
     torch.manual_seed(recipe.seed)
-    plain = NETWORKS[recipe.network](classes, recipe.width, size)
+    plain = NETWORKS[recipe.network](classes, recipe.width, size, recipe.dropout)
     for module in plain.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -149,8 +154,7 @@ def predictions(network: SalMask, images: torch.Tensor, saliency: torch.Tensor) 
     """The most probable class (N,) of normalised images (N, 3, H, W) with saliency maps (N, H, W)."""
     network.eval()
     parts = zip(images.split(250), saliency.split(250), strict=True)
-    with checkpoints.mixed_precision(images.device):
-        return torch.cat([network(x, s).argmax(1) for x, s in parts])
+    return torch.cat([network(x, s).argmax(1) for x, s in parts])
 
 
 def _train_one_epoch(network, optimiser, x, s, t, recipe: Recipe, epoch: int) -> float:
@@ -161,9 +165,7 @@ def _train_one_epoch(network, optimiser, x, s, t, recipe: Recipe, epoch: int) ->
     torch.manual_seed(recipe.seed * 100_003 + epoch)
     total = torch.zeros((), device=t.device)
     for batch in order.split(recipe.batch):
-        with checkpoints.mixed_precision(t.device):
-            scores = network(x[batch], s[batch])
-        loss = cross_entropy(scores.float(), t[batch])
+        loss = cross_entropy(network(x[batch], s[batch]), t[batch])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -66,7 +66,8 @@ def test_control_regions_have_the_same_area(kind):
 
 def test_the_centre_is_in_the_centre():
     control = control_region("centre Gaussian", region(np.random.default_rng(0).random((41, 41)), 0.3))
-    assert control[20, 20] and not control[0, 0] and np.array_equal(control, control[::-1, ::-1])
+    assert control[20, 20] and not control[0, 0]
+    assert np.allclose(np.argwhere(control).mean(0), 20, atol=0.2)
 
 
 @pytest.mark.parametrize("where", blur.SIDES)

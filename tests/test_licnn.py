@@ -16,8 +16,10 @@ from saliencylib.licnn import (
     PRESETS,
     cost_in_forward_passes,
     inhibited,
+    kept_in_high_zones,
     l2_normalised,
     lateral_inhibition,
+    mach_bands,
 )
 
 
@@ -254,4 +256,21 @@ def test_on_a_real_classifier_the_text_blanks_the_network():
     assert len(code) == 33
     assert code.min() > 0.05
     assert (text == 0).float().mean() > 0.8
-    assert 8 < cost_in_forward_passes(LICNN(model), image) < 13  # 1 forward, 5 backward, 5 masked forward
+    cost = cost_in_forward_passes(lambda: LICNN(model).saliency_maps(image), model, image)
+    assert 8 < cost < 12  # 1 forward, 5 masked forward, and 5 backward of about as much
+
+
+def test_mach_bands_are_inhibited_on_the_dark_side_of_each_edge():
+    bands = mach_bands(levels=4, width=20)
+    assert bands.shape == (15, 80) and bands.unique().tolist() == pytest.approx([0.25, 0.5, 0.75, 1])
+    inhibition = lateral_inhibition(bands[None])[0, 7]
+    for edge in (20, 40, 60):
+        assert inhibition[edge - 1] > 5 * inhibition[edge - 10]
+        assert inhibition[edge] < 0.3 * inhibition[edge - 1]
+
+
+def test_high_zones_are_the_quarter_with_the_highest_means():
+    x = torch.zeros(1, 16, 16)
+    x[0, :8, :8] = 1
+    assert kept_in_high_zones(x, k=3, a=0, b=0) == 1  # all ones are kept, all zeros are not
+    assert kept_in_high_zones(-x, k=3, a=0, b=0) == 0

@@ -358,7 +358,7 @@ def test_no_warnings_on_ordinary_maps():
 
 
 def test_borji_is_fast():
-    """50 maps of 480x640 with 100 splits; the aim is 500 within 10 s on 2 cores, the bound is for slow ones."""
+    """50 maps of 480x640 with 100 splits; the aim is 500 within 10 s on 2 cores; this bound is loose."""
     rng = np.random.default_rng(0)
     maps = rng.random((50, 480, 640), dtype=np.float32)
     points = [(rng.uniform(0, 640, 60), rng.uniform(0, 480, 60)) for _ in maps]

@@ -3,12 +3,13 @@
 import re
 import subprocess
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from saliencylib import plan, readme
+from saliencylib import plan, readme, run
 
 ROOT = plan.ROOT
 TEXT = {".py", ".ipynb", ".json", ".csv", ".md", ".yml", ".toml", ".sh", ".cff", ".mplstyle"}
@@ -65,30 +66,26 @@ def test_nothing_is_loaded_that_could_run_code():
     assert sources and not [path.name for path in sources if unsafe.search(path.read_text())]
 
 
-def test_imports_go_one_way():
-    """data -> maps and models -> training and metrics -> experiments -> figures -> profiles and run."""
-    layers = [
-        {"plan"},
-        {"cache"},
-        {"datasets"},
-        {"data", "digits", "checkpoints", "stats"},
-        {"saliency", "classifiers", "shallow_cnn", "licnn"},
-        {"models", "attribution", "metrics", "gaze"},
-        {"training", "saliency_training", "sanity", "blur", "claims", "figures"},
-        {"sal_mask", "shallow_experiment", "licnn_experiment"},
-        {"figures_sal_mask", "figures_shallow_cnn", "figures_licnn"},
-        {"profiles"},
-        {"run", "readme"},
-    ]
-    rank = {name: level for level, names in enumerate(layers) for name in names}
+def imports() -> dict[str, set[str]]:
+    """Which modules of the library each of them imports."""
+    found = {}
+    names = {path.stem for path in (ROOT / "saliencylib").glob("*.py")}
     for path in sorted((ROOT / "saliencylib").glob("*.py")):
-        if path.stem == "__init__":
-            continue
-        for line in path.read_text().splitlines():
-            found = re.match(r"\s*from saliencylib(?:\.(\w+))? import (.+)", line)
-            names = [] if not found else [found[1]] if found[1] else re.findall(r"\w+", found[2])
-            for name in [name for name in names if name in rank]:
-                assert rank[name] < rank[path.stem], f"{path.stem} imports {name}"
+        used = {Path(name).stem for name in run.imported(path.read_text())}
+        found[path.stem] = used & names
+    return found
+
+
+def test_imports_go_one_way():
+    """What goes in knows nothing of what is done with it: no cycle, and the last layers serve no other."""
+    graph = imports()
+    TopologicalSorter(graph).prepare()
+    last = {name for name in graph if name.startswith("figures_")} | {"run", "readme", "profiles"}
+    for name, used in graph.items():
+        assert not used & last or name == "run", f"{name} imports {used & last}"
+    first = {"data", "datasets", "digits", "stats"}
+    for name in first:
+        assert graph[name] <= first | {"cache", "plan"}, f"{name} imports {graph[name]}"
 
 
 def test_committed_files_are_small():

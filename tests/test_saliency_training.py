@@ -190,3 +190,11 @@ def test_what_cannot_be_trained_is_refused(pairs, tmp_path):
 def test_recipes_pair_losses_and_seeds():
     made = saliency_training.recipes(SMALL, ("mse", "l1"), (0, 1))
     assert [(r.loss, r.seed) for r in made] == [("mse", 0), ("mse", 1), ("l1", 0), ("l1", 1)]
+
+
+def test_first_steps_note_every_loss(pairs):
+    recipe = replace(SMALL, start="paper", optimiser="sgd", rates=(0.03, 0.0001))
+    begun = saliency_training.first_steps(recipe, pairs[0], steps=3, device=CPU)
+    assert begun.train_steps.tolist() == [1, 2, 3] and len(begun.train_losses) == 3
+    with pytest.raises(ValueError, match="4 steps need 16 images"):
+        saliency_training.first_steps(recipe, pairs[0], steps=4, device=CPU)

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from saliencylib import sanity
+from saliencylib.attribution import attribute
 from saliencylib.sanity import hog_similarity, randomized, spearman_similarity, stages
 
 
@@ -148,3 +149,26 @@ def test_maps_must_fit(maps):
             similarity(maps[0], np.zeros((64, 32)))
         with pytest.raises(ValueError, match="H, W"):
             similarity(np.zeros((1, 64, 64)), maps[0])
+
+
+def test_class_similarity_is_the_mean_pearson_correlation():
+    maps = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    flat = maps[1].flatten(1).numpy()
+    expected = np.corrcoef(flat)[np.triu_indices(3, 1)].mean()
+    assert sanity.class_similarity(maps)[1] == pytest.approx(expected, abs=1e-6)
+    assert sanity.class_similarity(maps[:, :1].repeat(1, 5, 1, 1))[0] == pytest.approx(1)
+
+
+def test_curves_hold_every_method_seed_stage_and_image(network, tmp_path, monkeypatch):
+    images, target = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
+    found = sanity.curves(network, images, target, ["Gradient", "LICNN"], seeds=[0, 4], cache_dir=tmp_path)
+    assert len(found) == 2 * 2 * 4 * 2
+    model = list(randomized(network, seed=4))[1][1]
+    a, b = (attribute("Gradient", m, images, target, signed=True)[1] for m in (network, model))
+    row = found.query("method == 'Gradient' and seed == 4 and stage == '5' and image == 1").iloc[0]
+    assert row.hog == pytest.approx(hog_similarity(a.abs(), b.abs()))
+    assert row.spearman == pytest.approx(spearman_similarity(a, b))
+    assert row.spearman_signed == pytest.approx(spearman_similarity(a, b, absolute=False))
+    monkeypatch.setattr(sanity, "randomized", None)  # nothing is computed again
+    again = sanity.curves(network, images, target, ["Gradient", "LICNN"], seeds=[0, 4], cache_dir=tmp_path)
+    assert again.equals(found)

@@ -9,7 +9,7 @@ from saliencylib.data import Labelled
 from saliencylib.training import Recipe
 
 CPU = torch.device("cpu")
-RECIPE = Recipe("nin", "RC", 0, 3, 0.0625, 8, "adamw", 0.002)
+RECIPE = Recipe("nin", "RC", 0, 3, 0.0625, 0.5, 8, "adamw", 0.002)
 
 
 @pytest.fixture(scope="module")

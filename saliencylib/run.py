@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import nbformat
@@ -211,7 +211,7 @@ def record(
         "device": _device_text(device),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
         "data": {name: data.fingerprint(name) for name in sets},
     }
@@ -268,7 +268,7 @@ def report(folder: Path) -> None:
         return
     print(f"\nScoreboard of {_shown(folder)}")
     rows = claims.readable(joined)[["id", "printed", "measured (95 % interval)", "data", "verdict"]]
-    width = [min(44, rows[column].str.len().max()) for column in rows]
+    width = [min(60, rows[column].str.len().max()) for column in rows]
     for row in rows.itertuples(index=False):
         print("  ".join(f"{text[:w]:<{w}}" for text, w in zip(row, width, strict=True)).rstrip())
     print()
@@ -304,6 +304,13 @@ def _device_text(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _commit() -> str:

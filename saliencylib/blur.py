@@ -145,8 +145,9 @@ def experiment(
 
     Regions come from the explainer's saliency maps by every rule. With ``control_rule`` the background is
     also blurred at the largest radius outside control regions with the same area as that rule's region.
-    Columns: photograph (position in ``photos``), region, where ("background", "object" or ""), radius (0 is
-    unmodified), area (share of the picture inside the region), top1, top5 (bool), first (likeliest class).
+    Columns: photograph (position in ``photos``), name (of its file), region, where ("background", "object"
+    or ""), radius (0 is unmodified), area (share of the picture inside the region), top1, top5 (bool), first
+    (likeliest class).
     Chunks of photographs are kept in ``cache_dir`` as they are finished; a later call goes on from there.
     """
     variants = list(_variants(rules, radii, control_rule))
@@ -162,6 +163,7 @@ def experiment(
             pd.DataFrame(
                 {
                     "photograph": np.arange(len(photos)),
+                    "name": [path.stem for path in photos.paths],
                     "region": name,
                     "where": where,
                     "radius": radius,
@@ -190,7 +192,9 @@ def _variants(
 
 def rule_name(rule: str | float) -> str:
     """How tables and figures call a rule."""
-    return {"printed": "printed rule", "offset": "rule with offset"}.get(rule) or f"{rule:.0%} of the picture"
+    return {"printed": "printed rule", "offset": "rule with offset"}.get(
+        rule
+    ) or f"{100 * rule:.0f} % of the picture"
 
 
 def _experiment_chunk(

@@ -12,7 +12,7 @@ from saliencylib import blur, stats
 from saliencylib.data import PhotoSet
 from saliencylib.figures import PALETTE, caption, new, picture, picture_grid
 from saliencylib.licnn import LICNN, LayerSteps, lateral_inhibition, mach_bands
-from saliencylib.licnn_experiment import author, crops_and_inputs
+from saliencylib.licnn_experiment import authors, crops_and_inputs
 
 
 def figure_6(levels: int = 6) -> Figure:
@@ -38,26 +38,23 @@ def figure_6(levels: int = 6) -> Figure:
 def inhibition_steps(
     crop: Image.Image, steps: Sequence[LayerSteps], layers: Sequence[int], what: str
 ) -> Figure:
-    """One photograph through chosen ReLUs: Max-C map, inhibition, gate, response of the second pass."""
-    rows = [[getattr(steps[layer], name).float().cpu().numpy() for layer in layers] for name in _STEP_NAMES]
-    rows.insert(0, [np.asarray(crop)])
+    """One photograph through chosen ReLUs, a row each: what the gate leaves of it, Max-C map, inhibition,
+    gate, and the response of the second pass."""
+    columns = {"max_c": "gradient, Max-C", "inhibition": "inhibition", "kept": "gate"}
+    columns |= {"response": "response, second pass"}
+    rows = []
+    for step in (steps[layer] for layer in layers):
+        gate = Image.fromarray(step.kept.cpu().numpy()).resize(crop.size, Image.Resampling.NEAREST)
+        maps = [getattr(step, name).float().cpu().numpy() for name in columns]
+        rows.append([_greyed(np.asarray(crop), np.asarray(gate)), *maps])
     shares = [float(step.kept.float().mean()) for step in steps]
-    columns = [f"ReLU {layer + 1}, {steps[layer].kept.shape[-1]} px" for layer in layers]
     return picture_grid(
         rows,
-        ["photograph", *_STEP_NAMES.values()],
-        columns,
+        [f"ReLU {layer + 1}\n{steps[layer].kept.shape[-1]} px" for layer in layers],
+        ["where the gate is open", *columns.values()],
         f"The gate keeps {min(shares):.0%} to {max(shares):.0%} of a layer's locations",
         f"{what}\nEvery map has its own colour scale.",
     )
-
-
-_STEP_NAMES = {
-    "max_c": "gradient,\nMax-C",
-    "inhibition": "inhibition",
-    "kept": "gate",
-    "response": "response,\nsecond pass",
-}
 
 
 def kept_locations(shares: Mapping[str, np.ndarray], what: str) -> Figure:
@@ -108,7 +105,9 @@ def saliency_gallery(
         regions = [blur.region(saliency, rule) for saliency in maps]
         covered[rule] = np.mean(regions)
         rows.append([_greyed(np.asarray(crop), mask) for crop, mask in zip(crops, regions, strict=True)])
-    names = [blur.rule_name(rule).replace(" of the", "\nof the").replace(" with", "\nwith") for rule in rules]
+    names = [
+        blur.rule_name(rule).replace(" of the ", "\nof the\n").replace(" with", "\nwith") for rule in rules
+    ]
     return picture_grid(
         rows,
         ["photograph", "saliency", *names],
@@ -138,18 +137,19 @@ def randomised_maps(columns: Mapping[str, Mapping[str, np.ndarray]], what: str) 
 def figure_12(results: pd.DataFrame, what: str) -> Figure:
     """Figures 12 and 21: similarity to the original map by stage, a line a method, bands of 95 %."""
     names = {"hog": "HOG", "spearman": "Spearman, absolute", "spearman_signed": "Spearman, signed"}
-    figure, axes = new(9.5, 3.6, 1, 3, sharey=True)
+    figure, axes = new(9.5, 3.8, 1, 3, sharey=True)
     stages = list(dict.fromkeys(results["stage"]))
     place = np.arange(len(stages))
     for axis, (column, title) in zip(axes, names.items(), strict=True):
         for method, colour in zip(dict.fromkeys(results["method"]), PALETTE, strict=False):
             mean, low, high = _by_stage(results[results["method"] == method], column, stages)
             axis.plot(place, mean, color=colour, label=method, linewidth=2.5 if method == "LICNN" else 1.2)
-            axis.fill_between(place, low, high, color=colour, alpha=0.12, linewidth=0)
+            if method == "LICNN":
+                axis.fill_between(place, low, high, color=colour, alpha=0.15, linewidth=0)
         axis.set(title=title, xticks=place, ylim=(-0.4, 1), xlabel="randomised from the output down to")
         axis.set_xticklabels(stages, rotation=60, ha="right", fontsize=7)
     axes[0].set_ylabel("similarity to the original map")
-    axes[2].legend(fontsize=7, loc="upper right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7.5)
     last = results[results["stage"] == stages[-1]].groupby("method")["hog"].mean()
     figure.suptitle(
         f"With all weights random LICNN's HOG similarity is {last['LICNN']:.2f}, "
@@ -158,7 +158,7 @@ def figure_12(results: pd.DataFrame, what: str) -> Figure:
         ha="left",
         fontsize=10,
     )
-    caption(figure, f"{what}; bands: 95 % t intervals over photographs")
+    caption(figure, f"{what}; band: 95 % t interval of LICNN over photographs")
     return figure
 
 
@@ -202,7 +202,7 @@ def figure_15(results: pd.DataFrame, what: str, title: str, judged: str) -> Figu
     """
     table = blur.accuracy_table(results)
     start = table[table["radius"] == 0].iloc[0]
-    figure, axes = new(8, 3.4, 1, 2)
+    figure, axes = new(8, 4, 1, 2)
     rules = [name for name in dict.fromkeys(table["region"]) if name and name not in blur.CONTROLS]
     for axis, column in zip(axes, ("top5", "top1"), strict=True):
         for rule, colour in zip(rules, PALETTE, strict=False):
@@ -217,32 +217,35 @@ def figure_15(results: pd.DataFrame, what: str, title: str, judged: str) -> Figu
         "top5"
     ]
     figure.suptitle(
-        f"{title}top-5 {start['top5']:.0f} %, {largest['background']:.0f} % with the background blurred, "
-        f"{largest['object']:.0f} % with the object blurred ({judged})",
+        f"{title}: top-5 {start['top5']:.0f} %, {largest['background']:.0f} % with the background blurred,\n"
+        f"{largest['object']:.0f} % with the object blurred (object: {judged})",
         x=0.01,
         ha="left",
         fontsize=10,
     )
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
     caption(figure, what)
     return figure
 
 
-def inhibition_gain(energy: pd.DataFrame, what: str) -> Figure:
-    """Share of each map's energy inside the official boxes, with against without inhibition: a dot a row of
-    ``licnn_experiment.energy_in_boxes``."""
-    gain = stats.paired_difference(energy["with_inhibition"], energy["without"], "images")
-    figure, axes = new(4.6, 4)
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    dots = axes.scatter(
-        energy["without"], energy["with_inhibition"], c=energy["area"], s=14, cmap="viridis", vmin=0, vmax=1
-    )
-    figure.colorbar(dots, ax=axes, label="area of the boxes, share of the picture")
-    axes.set(
-        xlabel="energy in the boxes without inhibition", ylabel="with inhibition", xlim=(0, 1), ylim=(0, 1)
-    )
-    axes.set_title(f"Inhibition changes the energy in the boxes by {gain.value:+.3f}")
-    caption(figure, what)
+def energy_in_boxes(energy: pd.DataFrame, what: str) -> Figure:
+    """Share of each map's energy inside the official boxes, a row a column of
+    ``licnn_experiment.energy_in_boxes``, with 95 % bootstrap intervals over photographs."""
+    names = [name for name in energy.columns if name != "area"]
+    found = [stats.bootstrap_interval(energy[name].to_numpy()) for name in names]
+    figure, axes = new(6.5, 3.2)
+    axes.axvline(energy["area"].mean(), color="0.5", linewidth=1, label="a constant map: the boxes' area")
+    for place, (name, estimate) in enumerate(zip(names, found, strict=True)):
+        error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+        colour = PALETTE[0] if name.startswith("LICNN") else PALETTE[1]
+        axes.errorbar(estimate.value, place, xerr=error, fmt="o", color=colour, capsize=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the map's energy inside the boxes", ylabel="map")
+    best = names[int(np.argmax([estimate.value for estimate in found]))]
+    axes.set_title(f"{best} puts most of its energy in the boxes")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, -0.42))
+    caption(figure, f"{what}; bars: 95 % bootstrap intervals over photographs")
     return figure
 
 
@@ -261,12 +264,11 @@ def turned(explainer: LICNN, photos: PhotoSet, changed: pd.DataFrame, rule: str 
         else model.classes[before]
         for before, after in zip(changed["before"], changed["after"], strict=True)
     ]
-    authors = ", ".join(dict.fromkeys(author(credit) for credit in chosen.credits))
     return picture_grid(
         [[np.asarray(crop) for crop in crops], [np.asarray(crop) for crop in soft]],
         ["unmodified", "background\nblurred"],
         names,
         f"{len(chosen)} photographs whose label enters the top 5 when the background is blurred",
         f"Likeliest class before → after; {photos.name}, {model.name}, radius 10, {blur.rule_name(rule)}\n"
-        f"By {authors}",
+        f"{authors(chosen.credits)}; pages and licences in the table",
     )

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from saliencylib import blur, cache, classifiers, data, licnn, stats
+from saliencylib import attribution, blur, cache, classifiers, data, licnn, sanity, stats
 from saliencylib.data import PhotoSet
 from saliencylib.licnn import LICNN, PRESETS
 from saliencylib.localisation import PEOPLE, box_masks, contrast, energy_inside
@@ -24,6 +24,14 @@ PHOTO_SETS = {
     "imagenet_a": data.imagenet_a,
 }
 COMPARED = ("Gradient", "Gradient x Input", "Integrated Gradients", "Grad-CAM")
+BOX_VARIANTS = {
+    "LICNN, released code": {},
+    "LICNN, no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
+    "LICNN, last map masked": {"mask_last": True},
+    "LICNN, layers normalised": {"normalise_layers": True},
+    "LICNN, both": {"mask_last": True, "normalise_layers": True},
+}
+BOX_METHODS = ("Gradient", "Grad-CAM")
 TERMS = {
     "both terms": {},
     "average term only (b = 0)": {"b": 0.0},
@@ -45,9 +53,9 @@ def labelled(photos: PhotoSet) -> PhotoSet:
     return photos.select([i for i, accepted in enumerate(photos.accepted) if accepted])
 
 
-def author(credit: str) -> str:
-    """The part of a credit before the address of its page."""
-    return credit.split(", http")[0]
+def authors(credits: Sequence[str]) -> str:
+    """The authors named first in credits, each once, as one line for a caption."""
+    return "by " + ", ".join(dict.fromkeys(credit.split(",")[0] for credit in credits))
 
 
 def crops_and_inputs(model: nn.Module, photos: PhotoSet) -> tuple[list[Image.Image], Tensor]:
@@ -118,7 +126,8 @@ def _marked(maps: np.ndarray, rule: str) -> float:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+    constant = a.min() == a.max() or b.min() == b.max()
+    return 0.0 if constant else float(np.corrcoef(a.ravel().astype(float), b.ravel().astype(float))[0, 1])
 
 
 def term_effects(
@@ -163,7 +172,7 @@ def energy_in_boxes(
     model: nn.Module, photos: PhotoSet, batch_size: int, cache_dir: Path | None = None
 ) -> pd.DataFrame:
     """Attention maps of the labelled class against the official boxes: a row a photograph, with the boxes'
-    area and the share of the map's energy inside them, ``with_inhibition`` and ``without`` (a = b = 0).
+    ``area`` and, a column each of ``BOX_VARIANTS`` and ``BOX_METHODS``, the share of the map's energy inside.
 
     Batches are kept in ``cache_dir`` as they are finished.
     """
@@ -172,25 +181,41 @@ def energy_in_boxes(
         joblib.delayed(_energy)(model, weights, photos.select(slice(start, start + batch_size)), cache_dir)
         for start in range(0, len(photos), batch_size)
     ]
-    return pd.DataFrame(
-        np.concatenate(joblib.Parallel()(jobs)), columns=["area", "with_inhibition", "without"]
-    )
+    columns = ["area", *BOX_VARIANTS, *BOX_METHODS]
+    return pd.DataFrame(np.concatenate(joblib.Parallel()(jobs)), columns=columns)
 
 
 def _energy(model: nn.Module, weights: str, photos: PhotoSet, cache_dir: Path | None) -> np.ndarray:
     images = crops_and_inputs(model, photos)[1]
     masks = box_masks(photos, model.preprocess)
-    own = (sys.modules[__name__], licnn)
+    own = (sys.modules[__name__], attribution, licnn)
     name = cache.key(*own, images.cpu().numpy(), masks, photos.labels, weights)
     path = cache_dir / f"{name}.npz" if cache_dir else None
     kept = cache.load_arrays(path) if path else None
     if kept is None:
         target = torch.as_tensor(photos.labels)
-        maps = [LICNN(model, **terms).attribute(images, target) for terms in ({}, {"a": 0.0, "b": 0.0})]
+        maps = [LICNN(model, **switches).attribute(images, target) for switches in BOX_VARIANTS.values()]
+        maps += [attribution.attribute(method, model, images, target) for method in BOX_METHODS]
         kept = {"values": np.stack([masks.mean((1, 2)), *(energy_inside(m, masks) for m in maps)], 1)}
         if path:
             cache.save_arrays(path, **kept)
     return kept["values"]
+
+
+def maps_by_stage(
+    model: nn.Module, image: Tensor, target: int, methods: Sequence[str], seed: int = 0, shown: int = 5
+) -> dict[str, dict[str, np.ndarray]]:
+    """Maps (H, W) of one image (3, H, W) by every method, for the network as it is and for ``shown`` stages
+    of cascading randomisation at even steps: {stage: {method: map}}."""
+
+    def maps(network: nn.Module) -> dict[str, np.ndarray]:
+        found = {m: attribution.attribute(m, network, image[None], target)[0] for m in methods}
+        return {method: values.cpu().numpy() for method, values in found.items()}
+
+    last = len(sanity.stages(model)) - 1
+    wanted = set(np.linspace(0, last, min(shown, last + 1)).round().astype(int))
+    stages = enumerate(sanity.randomized(model, seed=seed))
+    return {"original": maps(model)} | {name: maps(net) for i, (name, net) in stages if i in wanted}
 
 
 def randomisation_estimates(falls: pd.DataFrame) -> dict[str, stats.Estimate]:

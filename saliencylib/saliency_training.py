@@ -153,6 +153,10 @@ def train(
         log["seconds"].append(time.perf_counter() - began)
         if not np.isfinite(log["train_losses"][-1:] + log["validation_losses"][-1:]).all():
             raise FloatingPointError(f"the loss is not finite after epoch {epoch + 1} of {recipe}")
+        if epoch + 1 == recipe.epochs:
+            optimiser = _optimiser(
+                model, recipe
+            )  # a finished run needs no optimiser state: a third of the file
         if (epoch + 1) % recipe.checkpoint_every == 0 or epoch + 1 == recipe.epochs:
             checkpoints.save(path, model, optimiser, epoch + 1, log)
     return Trained(model.eval(), recipe, **{name: np.array(values) for name, values in log.items()})

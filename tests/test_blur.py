@@ -107,7 +107,7 @@ def test_experiment_equals_doing_it_by_hand(model, photos):
         mask = region(maps[i], 0.35)
         top = blur.top_classes(model, [blurred(picture, mask, 5, "object")])
         rows = results[(results.photograph == i) & (results.radius == 5) & (results["where"] == "object")]
-        row = rows[rows.region == "35% of the picture"].iloc[0]
+        row = rows[rows.region == "35 % of the picture"].iloc[0]
         assert row["first"] == top[0, 0] and row["area"] == mask.mean()
         assert row["top5"] == correct(top, [photos.accepted[i]], 5)[0]
     areas = results[results.region.isin(blur.CONTROLS)].groupby("region").area.mean()

@@ -46,6 +46,11 @@ for argument in "$@"; do
     [ "$argument" = "--no-venv" ] && venv=no
 done
 
+if [ "${1:-}" = "test" ] && [ "$#" -gt 1 ] && [ "$*" != "test --no-venv" ]; then
+    echo "run_all.sh: test takes no options but --no-venv" >&2
+    exit 2
+fi
+
 python="$(find_python)"
 if [ "${1:-}" != "test" ]; then
     "$python" -m saliencylib.plan "$@"

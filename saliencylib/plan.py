@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("quick", "mini", "paper")
@@ -100,9 +101,15 @@ def folder_name(profile: str, schedule: str) -> str:
     return "quick" if profile == "quick" else f"{profile}-{schedule}"
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        names = " ".join(name for action in self._actions for name in action.option_strings)
+        super().error(f"{message}; valid options: {names}, or the word test alone")
+
+
 def parser() -> argparse.ArgumentParser:
     """The options of ``./run_all.sh``."""
-    options = argparse.ArgumentParser(
+    options = _Parser(
         prog="./run_all.sh",
         usage="./run_all.sh [options]      run the study\n       ./run_all.sh test           run the tests",
         description="Runs the notebooks, judges every claim and writes tables and figures under results/.",

@@ -44,7 +44,7 @@ def test_every_plan_has_settings_minutes_and_marks():
         (["--profile", "large"], "'quick', 'mini', 'paper'"),
         (["--schedule", "long"], "'short', 'full'"),
         (["--only", "07"], "01_sal_mask"),
-        (["--quick"], "unrecognized arguments: --quick"),
+        (["--quick"], "unrecognized arguments: --quick; valid options: -h --help --profile"),
     ],
 )
 def test_unknown_options_are_refused_with_the_valid_ones_and_without_any_package(arguments, named):

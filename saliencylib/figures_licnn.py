@@ -1,5 +1,6 @@
 """Figures of notebook 03, each named after the paper's figure that it stands for."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,8 +22,8 @@ def figure_6(levels: int = 6) -> Figure:
     inhibition = lateral_inhibition(bands[None])[0]
     middle, edge, width = bands.shape[0] // 2, bands.shape[1] // levels - 1, bands.shape[1]
     rise = float(inhibition[middle, edge] / inhibition[middle, edge // 2])
-    figure, (top, below) = new(6, 3.6, 2, 1, sharex=True, height_ratios=[1, 2.2])
-    picture(top, bands.numpy(), vmin=0, vmax=1, cmap="gray", aspect="auto")
+    figure, (top, below) = new(6, 3.8, 2, 1, height_ratios=[1, 2.4])
+    picture(top, bands.numpy(), vmin=0, vmax=1.1, cmap="gray", aspect="auto")
     top.set_title(
         f"Inhibition on the dark side of an edge is {rise:.0f} times that inside a stripe", loc="left"
     )
@@ -67,7 +68,7 @@ def kept_locations(shares: Mapping[str, np.ndarray], what: str) -> Figure:
     blank = {name: int((values.mean(1) < 0.001).sum()) for name, values in shares.items()}
     worst = max(blank, key=blank.get)
     axes.set_title(
-        f"{worst}: {blank[worst]} of {len(shares[worst])} layers keep under 0.1 % of their locations"
+        f"By the {worst} {blank[worst]} of {len(shares[worst])} layers keep under 0.1 % of locations"
     )
     axes.set(xlabel="ReLU, in forward order", ylabel="share of locations kept", ylim=(0, 1))
     axes.legend()
@@ -113,8 +114,13 @@ def saliency_gallery(
         ["photograph", "saliency", *names],
         [""] * len(crops),
         f"The {blur.rule_name(rules[0])} marks {covered[rules[0]]:.0%} of these pictures as the object",
-        below,
+        _wrapped(below, len(crops)),
     )
+
+
+def _wrapped(text: str, columns: int) -> str:
+    """A caption in lines that fit below a grid of so many pictures."""
+    return "\n".join(textwrap.fill(line, 21 * columns) for line in text.split("\n"))
 
 
 def _greyed(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -202,7 +208,7 @@ def figure_15(results: pd.DataFrame, what: str, title: str, judged: str) -> Figu
     """
     table = blur.accuracy_table(results)
     start = table[table["radius"] == 0].iloc[0]
-    figure, axes = new(8, 4, 1, 2)
+    figure, axes = new(10, 3.4, 1, 2)
     rules = [name for name in dict.fromkeys(table["region"]) if name and name not in blur.CONTROLS]
     for axis, column in zip(axes, ("top5", "top1"), strict=True):
         for rule, colour in zip(rules, PALETTE, strict=False):
@@ -223,29 +229,37 @@ def figure_15(results: pd.DataFrame, what: str, title: str, judged: str) -> Figu
         ha="left",
         fontsize=10,
     )
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7.5)
     caption(figure, what)
     return figure
 
 
 def energy_in_boxes(energy: pd.DataFrame, what: str) -> Figure:
-    """Share of each map's energy inside the official boxes, a row a column of
+    """Share of each map's energy inside the official boxes minus the boxes' area, a row a column of
     ``licnn_experiment.energy_in_boxes``, with 95 % bootstrap intervals over photographs."""
     names = [name for name in energy.columns if name != "area"]
-    found = [stats.bootstrap_interval(energy[name].to_numpy()) for name in names]
-    figure, axes = new(6.5, 3.2)
-    axes.axvline(energy["area"].mean(), color="0.5", linewidth=1, label="a constant map: the boxes' area")
+    found = [stats.bootstrap_interval((energy[name] - energy["area"]).to_numpy()) for name in names]
+    figure, axes = new(6.5, 3)
+    axes.axvline(0, color="0.5", linewidth=1)
     for place, (name, estimate) in enumerate(zip(names, found, strict=True)):
         error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
         colour = PALETTE[0] if name.startswith("LICNN") else PALETTE[1]
         axes.errorbar(estimate.value, place, xerr=error, fmt="o", color=colour, capsize=3)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="share of the map's energy inside the boxes", ylabel="map")
-    best = names[int(np.argmax([estimate.value for estimate in found]))]
-    axes.set_title(f"{best} puts most of its energy in the boxes")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, -0.42))
-    caption(figure, f"{what}; bars: 95 % bootstrap intervals over photographs")
+    axes.set(xlabel="share of the map's energy inside the boxes, minus the boxes' area", ylabel="map")
+    best = int(np.argmax([estimate.value for estimate in found]))
+    figure.suptitle(
+        f"{names[best]}: {found[best].value:+.2f} above the boxes' area, the best; "
+        f"{names[0]}: {found[0].value:+.2f}",
+        x=0.01,
+        ha="left",
+        fontsize=10,
+    )
+    caption(
+        figure,
+        f"{what}; boxes cover {energy['area'].mean():.0%} of the crops; bars: 95 % bootstrap intervals",
+    )
     return figure
 
 
@@ -258,17 +272,17 @@ def turned(explainer: LICNN, photos: PhotoSet, changed: pd.DataFrame, rule: str 
     crops, images = crops_and_inputs(model, chosen)
     maps = explainer.saliency_maps(images).cpu().numpy()
     soft = [blur.blurred(c, blur.region(m, rule), 10) for c, m in zip(crops, maps, strict=True)]
-    names = [
-        f"{model.classes[before]}\n→ {model.classes[after]}".replace(" ", "\n", 1)
-        if before != after
-        else model.classes[before]
-        for before, after in zip(changed["before"], changed["after"], strict=True)
-    ]
+    before, after = (
+        [textwrap.fill(model.classes[i], 15) for i in changed[when]] for when in ("before", "after")
+    )
+    names = [a if a == b else f"{a}\n→ {b}" for a, b in zip(before, after, strict=True)]
+    below = (
+        f"Likeliest class before → after; radius 10, {blur.rule_name(rule)}, {model.name}; {photos.name}, "
+    )
     return picture_grid(
         [[np.asarray(crop) for crop in crops], [np.asarray(crop) for crop in soft]],
         ["unmodified", "background\nblurred"],
         names,
-        f"{len(chosen)} photographs whose label enters the top 5 when the background is blurred",
-        f"Likeliest class before → after; {photos.name}, {model.name}, radius 10, {blur.rule_name(rule)}\n"
-        f"{authors(chosen.credits)}; pages and licences in the table",
+        f"{len(chosen)} whose label enters the top 5\nwhen the background is blurred",
+        _wrapped(below + authors(chosen.credits), len(chosen) + 1),
     )

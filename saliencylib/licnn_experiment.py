@@ -1,6 +1,8 @@
 """What notebook 03 measures: the equations, the switches, the terms, objects of known place, and blurring."""
 
+import html
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,9 +55,16 @@ def labelled(photos: PhotoSet) -> PhotoSet:
     return photos.select([i for i, accepted in enumerate(photos.accepted) if accepted])
 
 
+def plain(credit: str) -> str:
+    """A credit without the HTML entities and octal bytes that some entries of the source's table carry."""
+    octal = re.compile(r"(?:\\[0-7]{3})+")
+    decoded = octal.sub(lambda found: bytes(int(o, 8) for o in found[0][1:].split("\\")).decode(), credit)
+    return html.unescape(decoded)
+
+
 def authors(credits: Sequence[str]) -> str:
     """The authors named first in credits, each once, as one line for a caption."""
-    return "by " + ", ".join(dict.fromkeys(credit.split(",")[0] for credit in credits))
+    return "by " + ", ".join(dict.fromkeys(plain(credit).split(",")[0] for credit in credits))
 
 
 def crops_and_inputs(model: nn.Module, photos: PhotoSet) -> tuple[list[Image.Image], Tensor]:

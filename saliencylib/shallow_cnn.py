@@ -101,12 +101,12 @@ def paper_start(model: ShallowSaliencyCNN, seed: int) -> None:
 def mean_map_start(model: ShallowSaliencyCNN, mean_map: torch.Tensor, seed: int) -> None:
     """The declared variant: the untrained network answers nearly the mean map (48, 48) to every image.
 
-    Inner weights after He et al. (2015) with zero biases, output weights from N(0, 0.001), and the output's
+    Inner weights after He et al. (2015) with zero biases, output weights from N(0, 0.0001), and the output's
     bias is the mean map, so that training begins where the paper's own start arrives after a long plateau.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in (*model.convolutions, model.full):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
         layer.bias.zero_()
-    model.output.weight.normal_(0, 0.001, generator=generator)
+    model.output.weight.normal_(0, 0.0001, generator=generator)
     model.output.bias.copy_(mean_map.flatten())

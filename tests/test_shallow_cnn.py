@@ -70,7 +70,7 @@ def test_mean_map_start_answers_the_mean_map():
     mean = torch.rand(48, 48)
     shallow_cnn.mean_map_start(model, mean, seed=0)
     images = torch.rand(4, 3, 96, 96)
-    assert (model(images) - mean).abs().max() < 0.1
+    assert (model(images) - mean).abs().max() < 0.02
     assert model(images).std(0).max() > 0  # but not blind to the image
     assert model.full(model.features(images)).std() > 0.1
 

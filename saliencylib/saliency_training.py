@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from torch import nn
 from torch.nn import functional
 
@@ -183,10 +183,26 @@ def train_all(
     device: torch.device,
     folder: Path | None = None,
 ) -> list[Trained]:
-    """``train`` for each recipe, in order; parallel inside ``joblib.parallel_config`` with several jobs."""
-    return joblib.Parallel()(
-        joblib.delayed(train)(recipe, training, validation, device, folder) for recipe in recipes
-    )
+    """``train`` for each recipe, in their order.
+
+    On a CPU the trainings share the cores, one thread each (or whatever joblib back end is active): that
+    wastes no time on waiting, and the numbers do not depend on how many cores there are. On a GPU they
+    follow one another.
+    """
+    workers = 1 if device.type == "cuda" else min(len(recipes), torch.get_num_threads())
+    with Parallel(n_jobs=workers, max_nbytes="1M") as parallel:
+        return parallel(
+            delayed(_train_on_one_thread)(recipe, training, validation, device, folder) for recipe in recipes
+        )
+
+
+def _train_on_one_thread(*arguments: object) -> Trained:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(*arguments)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def first_steps(recipe: Recipe, training: Pairs, steps: int, device: torch.device) -> Trained:
@@ -273,9 +289,12 @@ def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _on_device(pairs: Pairs, device: torch.device, flips: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N, 3, 96, 96) uint8 and targets (N, 48, 48) on the device, twice as many with flips."""
-    images = torch.from_numpy(pairs.images).to(device).permute(0, 3, 1, 2)
-    targets = torch.from_numpy(pairs.targets).to(device)
+    """Images (N, 3, 96, 96) uint8 and targets (N, 48, 48) on the device, twice as many with flips.
+
+    They are copies, since joblib gives a worker arrays that cannot be written to, and torch warns of those.
+    """
+    images = torch.from_numpy(pairs.images.copy()).to(device).permute(0, 3, 1, 2)
+    targets = torch.from_numpy(pairs.targets.copy()).to(device)
     if flips:
         images, targets = torch.cat([images, images.flip(3)]), torch.cat([targets, targets.flip(2)])
     return images.contiguous(memory_format=torch.channels_last), targets

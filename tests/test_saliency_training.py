@@ -198,3 +198,16 @@ def test_first_steps_note_every_loss(pairs):
     assert begun.train_steps.tolist() == [1, 2, 3] and len(begun.train_losses) == 3
     with pytest.raises(ValueError, match="4 steps need 16 images"):
         saliency_training.first_steps(recipe, pairs[0], steps=4, device=CPU)
+
+
+def test_train_all_equals_one_by_one_on_any_number_of_cores(pairs, tmp_path):
+    made = saliency_training.recipes(replace(SMALL, epochs=2), ("mse", "l1"), (0, 1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = [train(recipe, *pairs, CPU, tmp_path / "alone") for recipe in made]
+    torch.set_num_threads(2)
+    together = saliency_training.train_all(made, *pairs, CPU, tmp_path / "together")
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+    assert all(same(a, b) for a, b in zip(alone, together, strict=True))
+    assert [t.recipe for t in together] == made

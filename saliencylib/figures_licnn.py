@@ -276,13 +276,15 @@ def turned(explainer: LICNN, photos: PhotoSet, changed: pd.DataFrame, rule: str 
         [textwrap.fill(model.classes[i], 15) for i in changed[when]] for when in ("before", "after")
     )
     names = [a if a == b else f"{a}\n→ {b}" for a, b in zip(before, after, strict=True)]
-    below = (
-        f"Likeliest class before → after; radius 10, {blur.rule_name(rule)}, {model.name}; {photos.name}, "
+    signs = ["lost" if right else "gained" for right in changed["right_before"]]
+    title = (
+        f"Background blur: {signs.count('gained')} of these gain and {signs.count('lost')} lose their label "
     )
+    below = f"Likeliest class before → after; radius 10, {blur.rule_name(rule)}, {model.name}; "
     return picture_grid(
         [[np.asarray(crop) for crop in crops], [np.asarray(crop) for crop in soft]],
         ["unmodified", "background\nblurred"],
-        names,
-        f"{len(chosen)} whose label enters the top 5\nwhen the background is blurred",
-        _wrapped(below + authors(chosen.credits), len(chosen) + 1),
+        [f"{sign}:\n{name}" for sign, name in zip(signs, names, strict=True)],
+        textwrap.fill(title + "among the top 5", 15 * len(crops) + 5),
+        _wrapped(f"{below}{photos.name}, {authors(chosen.credits)}", len(crops)),
     )

@@ -67,6 +67,8 @@ def test_credits_are_readable():
         == "Güldem Üstün & co, http://x"
     )
     assert experiment.authors(["A, http://a, CC", "B, http://b", "A, http://c"]) == "by A, B"
+    page = "https://www.flickr.com/photos/someone/123"
+    assert experiment.authors([f"\u7e3d\u7d71\u5e9c, {page}, CC BY 2.0"]) == "by flickr.com/someone"
 
 
 def test_share_kept_is_a_ratio_of_accuracies(results):

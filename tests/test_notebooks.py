@@ -10,7 +10,9 @@ import pytest
 from saliencylib import claims, plan
 
 STORED = sorted((plan.ROOT / "notebooks").glob("*.ipynb"))
-EXECUTED = sorted((plan.ROOT / "results").glob("*/notebooks/[0-9]*[!l].ipynb"))
+EXECUTED = sorted(
+    path for path in (plan.ROOT / "results").glob("*/notebooks/*.ipynb") if ".partial." not in path.name
+)
 HEADINGS = [
     "The claim",
     "The data",

@@ -74,4 +74,5 @@ trap 'rm -rf "$SALIENCY_RESULTS"' EXIT
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m pytest -q tests --ignore=tests/after_notebooks
-"$python" -m pytest -q --nbval --nbval-current-env notebooks tests/after_notebooks
+"$python" -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+    notebooks tests/after_notebooks

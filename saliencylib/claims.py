@@ -162,7 +162,9 @@ def _link(row: dict) -> str:
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:g}"
+    if math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if value >= 10_000 else f"{value:g}"
 
 
 def _interval(row: dict) -> str:

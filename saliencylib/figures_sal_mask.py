@@ -48,7 +48,7 @@ def figure_gains(gains: pd.DataFrame, data_name: str) -> Figure:
     """Paired gains in points with 95 % intervals, for both networks, beside the printed gains."""
     rows = gains.query("epoch == 'best'")
     networks = list(rows["network"].unique())
-    figure, panels = figures.new(7.2, 2.9, 1, len(networks), sharex=True, sharey=True)
+    figure, panels = figures.new(8.2, 2.9, 1, len(networks), sharex=True, sharey=True)
     for axes, network in zip(np.atleast_1d(panels), networks, strict=True):
         part = rows.query("network == @network").reset_index(drop=True)
         error = [part["points"] - part["low"], part["high"] - part["points"]]
@@ -66,7 +66,7 @@ def figure_gains(gains: pd.DataFrame, data_name: str) -> Figure:
         axes.label_outer()
         axes.set_title(NETWORK_NAMES[network], fontsize=9)
     axes.invert_yaxis()
-    axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     masked = rows["comparison"].isin(["RC minus plain", "Alpha minus plain"])
     clear = int((rows["low"][masked] > 0).sum())
     title = f"{clear} of {int(masked.sum())} masked networks are clearly better than plain"

@@ -50,15 +50,15 @@ MARKS: Mapping[str, str] = {
 
 # Expected minutes: quick and mini-short on 2 cores as measured, the others on one H100 as planned.
 MINUTES: Mapping[str, Mapping[str, float]] = {
-    "01_sal_mask": {"quick": 1, "mini-short": 15, "mini-full": 25, "paper-short": 10, "paper-full": 60},
+    "01_sal_mask": {"quick": 1.5, "mini-short": 13, "mini-full": 25, "paper-short": 10, "paper-full": 60},
     "02_shallow_saliency_cnn": {
         "quick": 1,
-        "mini-short": 10,
+        "mini-short": 7,
         "mini-full": 25,
         "paper-short": 10,
         "paper-full": 60,
     },
-    "03_licnn": {"quick": 1, "mini-short": 12, "mini-full": 25, "paper-short": 15, "paper-full": 60},
+    "03_licnn": {"quick": 1, "mini-short": 8, "mini-full": 25, "paper-short": 15, "paper-full": 60},
     "04_scoreboard": {
         "quick": 0.2,
         "mini-short": 0.2,

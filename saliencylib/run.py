@@ -125,8 +125,7 @@ def execute(job: plan.Job, device: str, parameters: dict[str, object], fresh: bo
     seconds = time.time() - started
     steps = store(partial, folder / "notebooks" / f"{job.notebook}.ipynb")
     partial.unlink()
-    # The scoreboard's mark depends on the tables that lie in the folder, so it is taken again at the end.
-    record(folder, job.notebook, fingerprint(job, values), values, seconds, steps)
+    record(folder, job.notebook, mark, values, seconds, steps)
     print(f"{job.notebook} ({job.folder}): done in {seconds:.0f} s", flush=True)
     return None
 

@@ -75,22 +75,23 @@ def picture_grid(
 
 
 def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
-    """Counts of verdicts as stacked bars, a bar a paper, from ``claims.summary``."""
-    verdicts = [name for name in VERDICT_COLOURS if name in summary or f"{name} (embedded)" in summary]
-    figure, axes = new(7.0, 2.6)
+    """Counts of verdicts as stacked bars, a bar a paper, from ``claims.summary``; embedded ones hatched."""
+    figure, axes = new(7.0, 2.8)
     left = np.zeros(len(summary))
-    for name in verdicts:
-        columns = [column for column in (name, f"{name} (embedded)") if column in summary]
-        counts = summary[columns].sum(axis=1).to_numpy()
-        bars = axes.barh(summary["paper"], counts, left=left, color=VERDICT_COLOURS[name], label=name)
-        axes.bar_label(bars, [f"{count:.0f}" if count else "" for count in counts], label_type="center")
-        left += counts
-    holding = int(summary.filter(regex="^holds").to_numpy().sum())
+    for verdict, colour in VERDICT_COLOURS.items():
+        for column, hatch in ((verdict, None), (f"{verdict} (embedded)", "////")):
+            if column in summary:
+                counts = summary[column].to_numpy()
+                style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+                bars = axes.barh(summary["paper"], counts, left=left, label=column, **style)
+                axes.bar_label(bars, [f"{count}" if count else "" for count in counts], label_type="center")
+                left += counts
+    holding = int(summary.get("holds", pd.Series(0)).sum())
     axes.set(xlabel="claims", ylabel="paper")
     axes.set_title(f"{holding} of {int(left.sum())} claims hold in this run")
-    axes.legend(ncols=len(verdicts), loc="upper center", bbox_to_anchor=(0.5, -0.25))
-    embedded = " (on embedded data, which only shows that the machinery works)" if run_name == "quick" else ""
-    caption(figure, f"n = {int(left.sum())} claims, run: {run_name}{embedded}")
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    note = "hatched: embedded data, which only show that the machinery works"
+    caption(figure, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
     return figure
 
 

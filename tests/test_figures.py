@@ -48,4 +48,6 @@ def test_verdict_bars_count_what_holds():
     summary = pd.DataFrame({"paper": ["A", "B"], "holds": [2, 1], "undecided (embedded)": [1, 0]})
     figure = figures.verdict_bars(summary, "mini-short")
     assert figure.axes[0].get_title("left") == "3 of 4 claims hold in this run"
+    hatched = [bar for bars in figure.axes[0].containers for bar in bars if bar.get_hatch()]
+    assert [bar.get_width() for bar in hatched] == [1, 0]
     plt.close("all")

@@ -20,7 +20,7 @@ import torch
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from saliencylib import cache, claims, data, plan, profiles
+from saliencylib import cache, claims, classifiers, data, plan, profiles
 
 NOTEBOOK_FOLDER = plan.ROOT / "notebooks"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "captum", "timm", "pymatting", "scikit-learn")
@@ -297,6 +297,9 @@ def _download(jobs: list[plan.Job]) -> None:
             if not data.available(name):
                 print(f"fetching {name}", flush=True)
                 data.download(name)
+        classifier = profiles.SETTINGS[job.notebook][job.folder].get("classifier")
+        if classifier:
+            classifiers.load_classifier(classifier, download=True)
 
 
 def _device_text(device: torch.device) -> str:

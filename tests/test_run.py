@@ -5,7 +5,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from saliencylib import claims, data, plan, run
+from saliencylib import claims, classifiers, data, plan, run
 
 PARAMETERS = 'profile = "quick"\nschedule = "short"\ndevice = "auto"\nfirst_seed = 0'
 GOOD = """from saliencylib import profiles, stats
@@ -134,3 +134,19 @@ def test_report_of_an_empty_folder_says_so(tmp_path, capsys):
     assert "no notebook has finished yet" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError):
         claims.verdicts(tmp_path)
+
+
+def test_download_fetches_what_is_missing_and_the_classifiers_weights_only_when_asked(
+    notebooks, monkeypatch, capfd
+):
+    fetched = []
+    monkeypatch.setattr(data, "available", lambda name: name == "imagenet_val")
+    monkeypatch.setattr(data, "download", lambda name: fetched.append(name))
+    monkeypatch.setattr(
+        classifiers, "load_classifier", lambda name, download: fetched.append((name, download))
+    )
+    paper = ["--profile", "paper", "--schedule", "short", "--device", "cpu", "--only", "03"]
+    run.main(paper)
+    assert fetched == []
+    run.main([*paper, "--download"])
+    assert fetched == ["imagenet_a", ("vgg16", True)]

@@ -80,7 +80,8 @@ def accuracy_per_epoch(
     second call, also one after an interruption, continues there and gives the same numbers as an
     uninterrupted one.
     """
-    path = checkpoint_path(recipe, train, train_maps, test, test_maps, device)
+    arrays = (train.images, train.labels, train_maps, test.images, test.labels, test_maps)
+    path = checkpoint_path(recipe, device, *arrays)
     network = masked_network(recipe, len(train.classes), train.images.shape[1])
     network = network.to(device, memory_format=torch.channels_last)
     optimiser = _optimiser(recipe, network)
@@ -101,17 +102,9 @@ def accuracy_per_epoch(
     return pd.DataFrame({"epoch": epochs, "loss": log["loss"], "accuracy": log["accuracy"]})
 
 
-def checkpoint_path(
-    recipe: Recipe,
-    train: Labelled,
-    train_maps: np.ndarray,
-    test: Labelled,
-    test_maps: np.ndarray,
-    device: torch.device,
-) -> Path:
+def checkpoint_path(recipe: Recipe, device: torch.device, *arrays: np.ndarray) -> Path:
     """Where a training keeps its state: named by everything that its numbers depend on."""
     sources = (sys.modules[__name__], models, checkpoints)
-    arrays = (train.images, train.labels, train_maps, test.images, test.labels, test_maps)
     name = cache.key(asdict(recipe), device.type, torch.__version__, *sources, *arrays)
     return cache.CACHE / "sal_mask" / f"{recipe.network}-{recipe.mask}-{recipe.seed}-{name}.safetensors"
 

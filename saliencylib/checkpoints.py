@@ -12,16 +12,22 @@ from saliencylib import cache
 
 
 def save(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, log: dict[str, list[float]]
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    epoch: int,
+    log: dict[str, list[float]],
 ) -> None:
     """Write everything that training needs to go on after ``epoch`` finished epochs, all or nothing.
 
-    ``log`` holds lists of numbers by name; they are kept in float64.
+    ``log`` holds lists of numbers by name; they are kept in float64. Without an optimiser, after the last
+    epoch, the file is a third as large and can be read but not trained further.
     """
     tensors = {"epoch": torch.tensor(epoch)}
     tensors |= {f"log/{name}": torch.tensor(values, dtype=torch.float64) for name, values in log.items()}
     tensors |= {f"model/{name}": value.contiguous() for name, value in model.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
+    state_dict = optimiser.state_dict()["state"] if optimiser else {}
+    for index, state in state_dict.items():
         for name, value in state.items():
             tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value).contiguous()
     cache.write(path, lambda temporary: save_file(tensors, temporary))

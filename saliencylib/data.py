@@ -38,6 +38,7 @@ __all__ = [
     "Labelled",
     "PhotoSet",
     "Recovered",
+    "Segmented",
     "SaliconSet",
     "clothing96",
     "fixation_set",
@@ -45,6 +46,7 @@ __all__ = [
     "imagenet_val",
     "nips2017_dev",
     "photographs",
+    "rc_reference",
     "salicon",
     "salicon_val_recovered",
     "stl10",
@@ -199,6 +201,18 @@ class SaliconSet(FixationSet):
         """float32 (N, height, width) in [0, 1]: the stored maps / 255, stretched bilinear, antialiased."""
         maps = _in_threads(_map, self.map_paths, [(width, height)] * len(self))
         return np.stack(maps) if maps else np.empty((0, height, width), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """images: a list of uint8 (H, W, 3) of any sizes; masks: for each a bool (H, W), True on the object."""
+
+    images: list[np.ndarray]
+    masks: list[np.ndarray]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,6 +372,20 @@ def salicon_val_recovered() -> Recovered:
     return Recovered(images, maps.astype(np.float32) / 255, names)
 
 
+def rc_reference() -> Segmented:
+    """36 photographs with the masks of their objects, from SalBenchmark's two examples."""
+    entry = REGISTRY["rc_reference"]
+    photos = [path for folder in entry.paths for path in _images(folder, entry) if path.suffix == ".jpg"]
+    images = [np.asarray(image) for image in _in_threads(_open, photos)]
+    drawn = _in_threads(_open, [path.with_suffix(".png") for path in photos], ["L"] * len(photos))
+    masks = [np.asarray(mask) > 127 for mask in drawn]
+    for path, image, mask in zip(photos, images, masks, strict=True):
+        if image.shape[:2] != mask.shape or not mask.any() or mask.all():
+            problem = "is no mask with an inside and an outside of the size of its photograph"
+            raise entry.invalid(path.with_suffix(".png"), problem)
+    return Segmented(images, masks, entry.name)
+
+
 def imagenet_val() -> PhotoSet:
     """ImageNet (ILSVRC2012) validation images, sorted.
 
@@ -400,6 +428,7 @@ def photographs() -> PhotoSet:
     accepted = [tuple(int(index) for index in row["accepted"].split(";") if index) for row in rows]
     return PhotoSet(
         "photographs",
+        "rc_reference",
         [entry.folder / row["file"] for row in rows],
         np.array([indices[0] if indices else -1 for indices in accepted], np.int64),
         [np.empty((0, 4)) for _ in rows],
@@ -464,6 +493,8 @@ def _count(entry: DataSet) -> dict[str, int]:
         return {split: len(looked) for split, looked in sets.items()}
     if name == "salicon_val_recovered":
         return {"images": len(salicon_val_recovered())}
+    if name == "rc_reference":
+        return {"images": len(rc_reference())}
     if name == "cluttered digits":
         return {}
     loaders = (imagenet_val, imagenet_a, nips2017_dev, photographs)

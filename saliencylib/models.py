@@ -2,9 +2,12 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from saliencylib.classifiers import load_classifier as load_classifier
 from saliencylib.shallow_cnn import shallow_saliency_cnn as shallow_saliency_cnn
@@ -14,14 +17,26 @@ class SalMask(nn.Module):
     """A network whose first feature maps are multiplied by a saliency map (Sal-Mask, equations 1 to 8).
 
     ``first`` is the first convolution with its activation and keeps the image's height and width; ``rest`` is
-    everything after it. With y = first(images), the masked maps are ey = ReLU(y * s) for every channel; the
+    everything after it. With y = first(images), the masked maps are ey = h(y * s) for every channel; the
     saliency map gets no gradient. With ``average`` the mask is s = (saliency + 1) / 2, in [0.5, 1], the
-    average of saliency and a white image (section 2.3); without it the raw saliency.
+    average of saliency and a white image (section 2.3); without it the raw saliency. ``activation`` is h,
+    the ReLU in the paper.
     """
 
-    def __init__(self, first: nn.Module, rest: nn.Module, average: bool = True) -> None:
+    def __init__(
+        self,
+        first: nn.Module,
+        rest: nn.Module,
+        average: bool = True,
+        activation: Callable[[torch.Tensor], torch.Tensor] = torch.relu,
+    ) -> None:
         super().__init__()
-        self.first, self.rest, self.average = first, rest, average
+        self.first, self.rest, self.average, self.activation = first, rest, average, activation
+
+    def mask(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The mask s, (N, H, W), that multiplies the feature maps of images (N, 3, H, W)."""
+        saliency = saliency.detach()
+        return (saliency + 1) / 2 if self.average else saliency
 
     def forward(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         """Class scores (N, classes) of images (N, 3, H, W) with saliency maps (N, H, W) in [0, 1].
@@ -29,15 +44,52 @@ class SalMask(nn.Module):
         Raises ValueError when a map's size is not that of the first layer's feature maps.
         """
         features = self.first(images)
-        if saliency.shape != (len(features), *features.shape[2:]):
+        mask = self.mask(images, saliency)
+        if mask.shape != (len(features), *features.shape[2:]):
             raise ValueError(
                 f"saliency of shape {tuple(saliency.shape)} does not fit feature maps of shape "
                 f"{tuple(features.shape)}: it must be (N, H, W) with the same N, H and W"
             )
-        mask = saliency.detach()
-        if self.average:
-            mask = (mask + 1) / 2
-        return self.rest(torch.relu(features * mask.unsqueeze(1)))
+        return self.rest(self.activation(features * mask.unsqueeze(1)))
+
+
+class SecondLayerMask(SalMask):
+    """Sal-Mask behind one pooling layer: the map is averaged over the same windows that the features were."""
+
+    def mask(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The mask s, (N, h, w), of images (N, 3, H, W) pooled once."""
+        pooled = avg_pool2d(saliency.unsqueeze(1), 3, stride=2, ceil_mode=True)
+        return super().mask(images, pooled.squeeze(1))
+
+
+class LearnedMask(SalMask):
+    """Sal-Mask whose saliency is learned with the rest of the network (beyond the paper).
+
+    After the authors' own follow-up, the Ada-Sal Network (Y. Wang et al., Signal Processing: Image
+    Communication 2016), which learns its saliency from given maps while the feature maps are trained. Its
+    layers are not known here. Choice: the branch sees image and given map at a quarter of their size, has a
+    5x5 convolution to ``maps`` maps with ReLU and a 5x5 convolution to one, and a sigmoid makes its output a
+    saliency map, enlarged to the image's size. The mask is the average of that map and white.
+    """
+
+    def __init__(self, first: nn.Module, rest: nn.Module, maps: int = 8) -> None:
+        super().__init__(first, rest)
+        self.branch = nn.Sequential(
+            nn.AvgPool2d(4, ceil_mode=True),
+            nn.Conv2d(4, maps, 5, padding="same"),
+            nn.ReLU(),
+            nn.Conv2d(maps, 1, 5, padding="same"),
+            nn.Sigmoid(),
+        )
+
+    def learned_saliency(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The branch's own saliency map, (N, H, W) in [0, 1], of images (N, 3, H, W) and given maps."""
+        small = self.branch(torch.cat([images, saliency.detach().unsqueeze(1)], 1))
+        return interpolate(small, size=saliency.shape[1:], mode="bilinear").squeeze(1)
+
+    def mask(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The mask s, (N, H, W) in [0.5, 1], from the branch."""
+        return (self.learned_saliency(images, saliency) + 1) / 2
 
 
 class Classifier(nn.Module):
@@ -52,12 +104,18 @@ class Classifier(nn.Module):
         return self.rest(self.first(images))
 
 
-def local_response_norm() -> nn.LocalResponseNorm:
+class LocalResponseNorm(nn.Module):
     """b = a / (1 + alpha * sum of a^2 over 3 neighbouring maps)^0.75 with alpha = 0.00005 (equation 9).
 
-    torch divides alpha by the number of neighbours, the paper does not; so torch is given 3 alpha.
+    Written out because torch's own divides alpha by the number of neighbours, which the paper does not, and
+    takes 2 to 4 times as long on a CPU. (The paper prints a_i, not a_j, inside the sum: a slip.)
     """
-    return nn.LocalResponseNorm(size=3, alpha=3 * 0.00005, beta=0.75, k=1.0)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The normalised maps, (N, C, H, W) as given."""
+        squares = pad(maps * maps, (0, 0, 0, 0, 1, 1))
+        total = squares[:, :-2] + squares[:, 1:-1] + squares[:, 2:]
+        return maps * (1 + 0.00005 * total).pow(-0.75)
 
 
 def alexnet(classes: int = 10, width: float = 1.0, size: int = 96, dropout: float = 0.5) -> Classifier:
@@ -75,11 +133,11 @@ def alexnet(classes: int = 10, width: float = 1.0, size: int = 96, dropout: floa
         end = math.ceil((end - 1) / 2)
     rest = [
         ("pool1", _pool()),
-        ("norm1", local_response_norm()),
+        ("norm1", LocalResponseNorm()),
         ("conv2", nn.Conv2d(c1, c2, 5, padding="same")),
         ("relu2", nn.ReLU()),
         ("pool2", _pool()),
-        ("norm2", local_response_norm()),
+        ("norm2", LocalResponseNorm()),
         ("conv3", nn.Conv2d(c2, c3, 3, padding="same")),
         ("relu3", nn.ReLU()),
         ("conv4", nn.Conv2d(c3, c4, 3, padding="same")),
@@ -132,6 +190,73 @@ def nin(classes: int = 10, width: float = 1.0, dropout: float = 0.5) -> Classifi
         ("flat", nn.Flatten()),
     ]
     return Classifier(_first(c1), nn.Sequential(OrderedDict(rest)))
+
+
+# By name, each built from (classes, width, size, dropout).
+NETWORKS: dict[str, Callable[[int, float, int, float], Classifier]] = {
+    "alexnet": alexnet,
+    "nin": lambda classes, width, size, dropout: nin(classes, width, dropout),
+}
+CONNECTIONS = {
+    "first": "the first layer's maps times the average of saliency and white (the paper)",
+    "raw": "the first layer's maps times the saliency itself",
+    "input": "the normalised image times the average of saliency and white",
+    "second": "the maps of the second spatial convolution times the average of saliency and white",
+    "learned": "as first, with a saliency that a small branch learns from image and map",
+}
+
+
+def connected(plain: Classifier, connection: str = "first") -> SalMask:
+    """A plain network with its mask where ``connection`` says, one of ``CONNECTIONS``, sharing its layers.
+
+    "second" masks after the next convolution larger than 1x1 with its activation, in both networks at half
+    the image's size (choice: the 1x1 convolutions of a NIN block are taken to belong to its first layer).
+    Raises ValueError for an unknown connection.
+    """
+    if connection in ("first", "raw"):
+        return SalMask(plain.first, plain.rest, average=connection == "first")
+    if connection == "learned":
+        return LearnedMask(plain.first, plain.rest)
+    if connection == "input":  # the image has negative values, so that h must not be the ReLU
+        return SalMask(nn.Identity(), plain, activation=nn.Identity())
+    if connection == "second":
+        spatial = [isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) for layer in plain.rest]
+        end = spatial.index(True) + 2
+        return SecondLayerMask(nn.Sequential(plain.first, plain.rest[:end]), plain.rest[end:])
+    raise ValueError(f"connection must be one of {', '.join(CONNECTIONS)}, not {connection!r}")
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
+    """A row a layer, in the order of use, for one image (3, size, size): read from the network itself.
+
+    Columns: layer (name), kind (class), kernel (side, 0 for none), maps, side (of the output), parameters.
+    """
+    rows = []
+
+    def note(name: str, layer: nn.Module) -> Callable:
+        def hook(_module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
+            kernel = getattr(layer, "kernel_size", 0)
+            kernel = kernel[0] if isinstance(kernel, tuple) else kernel
+            side = output.shape[2] if output.ndim == 4 else 1
+            kind = type(layer).__name__
+            rows.append((name.split(".")[-1], kind, kernel, output.shape[1], side, parameters(layer)))
+
+        return hook
+
+    leaves = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
+    handles = [layer.register_forward_hook(note(name, layer)) for name, layer in leaves]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pd.DataFrame(rows, columns=["layer", "kind", "kernel", "maps", "side", "parameters"])
 
 
 def _first(maps: int) -> nn.Sequential:

@@ -22,7 +22,7 @@ SETUP_GIGABYTES = 6.7
 
 # The data sets that a notebook needs for a profile; quick needs none.
 NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "01_sal_mask": {"mini": ("tinyimagenet10", "clothing96"), "paper": ("stl10",)},
+    "01_sal_mask": {"mini": ("tinyimagenet10", "clothing96", "rc_reference"), "paper": ("stl10",)},
     "02_shallow_saliency_cnn": {
         "mini": ("crowd", "scene", "pascal", "osie", "mit1003", "salicon_val_recovered"),
         "paper": ("salicon_2015_fixations",),
@@ -36,6 +36,7 @@ MARKS: Mapping[str, str] = {
     "stl10": "stl10_binary/train_X.bin",
     "tinyimagenet10": "tinyimagenet10/train",
     "clothing96": "clothing96/train",
+    "rc_reference": "rc_reference/DataSet1/Imgs",
     "crowd": "fixations/crowd/fixations.npz",
     "scene": "fixations/scene/fixations.npz",
     "pascal": "fixations/pascal/fixations.npz",

@@ -15,33 +15,58 @@ from saliencylib import cache, claims, figures
 from saliencylib.plan import NOTEBOOKS, ROOT, folder_name
 from saliencylib.stats import Estimate
 
-# Paper 1. `train_per_class` and `test_per_class` None: all images. `shrink` averages over so many pixels.
+# Paper 1. `..._per_class` None: all images. `shrink` averages images and maps over so many pixels. `seeds`
+# are those of the main comparison, `few_seeds` those of the others. `digits` are the trainings on the
+# embedded set, with the exact mask degraded in so many `steps`.
 _SAL_MASK_SHORT = {
     "shrink": 1,
     "train_per_class": 100,
-    "test_per_class": 50,
+    "test_per_class": 100,
     "seeds": 6,
-    "epochs": 8,
+    "few_seeds": 3,
+    "epochs": {"alexnet": 8, "nin": 16},
     "widths": {"alexnet": 0.25, "nin": 0.125},
     "dropout": 0.0,
     "batch": 16,
     "optimiser": "adamw",
-    "learning_rates": {"alexnet": 0.001, "nin": 0.002},
+    "learning_rates": {"alexnet": 0.001, "nin": 0.005},
+    "precision": "float32",
+    "width_shrink": 2,
+    "second": None,
+    "second_shrink": 1,
+    "digits": {"train": 1000, "test": 300, "shrink": 3, "seeds": 4, "steps": 10},
+    "noise_masks": ("plain", "grey", "RC", "Alpha", "true"),
+    "quality_data": "rc_reference",
     "quality_images": 100,
+    "control_networks": ("alexnet",),
+    "width_networks": ("alexnet", "nin"),
 }
 _SAL_MASK_FULL = {
     "shrink": 1,
     "train_per_class": None,
     "test_per_class": None,
     "seeds": 10,
-    "epochs": 120,
+    "few_seeds": 3,
+    "epochs": {"alexnet": 120, "nin": 120},
     "widths": {"alexnet": 1.0, "nin": 1.0},
     "dropout": 0.5,
     "batch": 100,
     "optimiser": "sgd",
     "learning_rates": {"alexnet": 0.001, "nin": 0.001},
+    "precision": "float32",
+    "width_shrink": 1,
+    "second": None,
+    "second_shrink": 1,
+    "digits": {"train": 5000, "test": 1000, "shrink": 1, "seeds": 3, "steps": 10},
+    "noise_masks": ("plain", "grey", "RC", "Alpha", "true"),
+    "quality_data": "rc_reference",
     "quality_images": 100,
+    "control_networks": ("alexnet", "nin"),
+    "width_networks": ("alexnet", "nin"),
 }
+
+
+_STL10 = {"data": "stl10", "shown": "cluttered digits", "quality_data": "cluttered digits"}
 
 
 def _shallow_cnn(
@@ -106,17 +131,27 @@ SETTINGS: Mapping[str, Mapping[str, dict]] = {
             "data": "cluttered digits",
             "shown": "cluttered digits",
             "shrink": 3,
-            "train_per_class": 100,
-            "test_per_class": 30,
+            "train_per_class": 30,
+            "test_per_class": 20,
             "seeds": 2,
-            "epochs": 6,
+            "few_seeds": 2,
+            "epochs": {"alexnet": 10, "nin": 10},
+            "widths": {"alexnet": 0.125, "nin": 0.125},
             "batch": 8,
-            "quality_images": 40,
+            "learning_rates": {"alexnet": 0.002, "nin": 0.005},
+            "width_shrink": 6,
+            "digits": {"train": 300, "test": 200, "shrink": 3, "seeds": 2, "steps": 2},
+            "noise_masks": ("plain", "RC", "true"),
+            "quality_data": "cluttered digits",
+            "quality_images": 20,
+            "width_networks": ("alexnet",),
         },
-        "mini-short": _SAL_MASK_SHORT | {"data": "tinyimagenet10", "shown": "clothing96"},
-        "mini-full": _SAL_MASK_FULL | {"data": "tinyimagenet10", "shown": "clothing96"},
-        "paper-short": _SAL_MASK_SHORT | {"data": "stl10", "shown": "cluttered digits"},
-        "paper-full": _SAL_MASK_FULL | {"data": "stl10", "shown": "cluttered digits"},
+        "mini-short": _SAL_MASK_SHORT
+        | {"data": "tinyimagenet10", "shown": "clothing96", "second": "clothing96", "second_shrink": 2},
+        "mini-full": _SAL_MASK_FULL
+        | {"data": "tinyimagenet10", "shown": "clothing96", "second": "clothing96"},
+        "paper-short": _SAL_MASK_SHORT | _STL10,
+        "paper-full": _SAL_MASK_FULL | _STL10,
     },
     "02_shallow_saliency_cnn": {
         "quick": _shallow_cnn("starts at the mean map", 2, 400, 100, 32, 0)

@@ -1,52 +1,50 @@
-"""The experiments of paper 1: which images and masks, and what is read from the trainings."""
+"""The experiments of paper 1 (Sal-Mask): which images, masks and networks are trained and compared.
+
+What the trainings show is read by ``sal_mask_results``.
+"""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import torch
-from skimage.measure import block_reduce
+from joblib import Parallel, delayed
 from skimage.transform import resize
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from saliencylib import data, saliency, stats
-from saliencylib.data import Labelled
-from saliencylib.digits import cluttered_digits
-from saliencylib.models import SalMask
-from saliencylib.training import Recipe
+from saliencylib import data, masks, metrics, models, saliency
+from saliencylib.data import Labelled, Segmented
+from saliencylib.digits import DigitSet, cluttered_digits
+from saliencylib.models import LearnedMask, SalMask
+from saliencylib.training import Material, Recipe, normalised
 
 MASKS = ("plain", "RC", "Alpha", "grey")
-COMPARISONS = (("RC", "plain"), ("Alpha", "plain"), ("grey", "plain"), ("RC", "grey"), ("Alpha", "grey"))
-PRINTED = {
-    ("alexnet", "plain"): 61.74,
-    ("alexnet", "RC"): 62.72,
-    ("alexnet", "Alpha"): 63.24,
-    ("nin", "plain"): 57.13,
-    ("nin", "RC"): 59.23,
-    ("nin", "Alpha"): 57.83,
-}
+# From the plain network to the RC mask, each step adding one property; the four steps add up to the gain.
+CHAIN = ("plain", "grey", "centre", "shuffled", "RC")
+FEWER = ("own mean", "inverted RC", "HC", "FT")  # controls that get fewer seeds
+DEGRADED = tuple(f"true, {10 * step} % foreign" for step in range(1, masks.STEPS + 1))
+EXACT = ("true", "box", *DEGRADED)  # masks that need the object's exact place
 
 
-def labelled(name: str, split: str, per_class: int | None, shrink: int = 1) -> Labelled:
+def labelled(name: str, split: str, per_class: int | None) -> Labelled:
     """Images (N, H, W, 3) uint8 with labels: "cluttered digits", "stl10", "tinyimagenet10" or "clothing96".
 
-    ``per_class`` takes the first that many images of each class, None takes all; ``shrink`` averages over
-    that many pixels in both directions.
+    ``per_class`` takes the first that many images of each class, None takes all.
     """
     if name == "cluttered digits":
-        digits = cluttered_digits(10 * (per_class or 500), split=split)
-        found = Labelled(digits.images, digits.labels, digits.classes, name)
-    elif name == "stl10":
-        found = first_of_each_class(data.stl10(split), per_class)
-    else:
-        found = getattr(data, name)(split, per_class)
-    if shrink == 1:
-        return found
-    means = block_reduce(found.images, (1, shrink, shrink, 1), np.mean)
-    return dataclasses.replace(found, images=np.round(means).astype(np.uint8))
+        return of_digits(cluttered_digits(10 * (per_class or 500), split=split))
+    if name == "stl10":
+        return first_of_each_class(data.stl10(split), per_class)
+    return getattr(data, name)(split, per_class)
+
+
+def of_digits(digits: DigitSet) -> Labelled:
+    """Cluttered digits as images with labels."""
+    return Labelled(digits.images, digits.labels, digits.classes, digits.name)
 
 
 def first_of_each_class(labelled: Labelled, per_class: int | None) -> Labelled:
@@ -58,40 +56,65 @@ def first_of_each_class(labelled: Labelled, per_class: int | None) -> Labelled:
     return dataclasses.replace(labelled, images=labelled.images[kept], labels=labelled.labels[kept])
 
 
-def maps_by_mask(
-    train_images: np.ndarray, test_images: np.ndarray, cache_dir: Path
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For every name in ``MASKS`` the maps (N, H, W) in [0, 1] of the training and of the test images.
+def material(
+    train: Labelled, test: Labelled, names: Sequence[str], shrink: int = 1, cache_dir: Path | None = None
+) -> Material:
+    """Images and masks to train on. Maps are made at the images' size; then both are averaged over
+    ``shrink`` pixels in both directions, so that a smaller training keeps the maps of the larger image."""
+    maps = masks.mask_maps(tuple(names), train.images, test.images, cache_dir)
+    return _shrunk(Material(train, test, maps), shrink)
 
-    "plain" is white everywhere, so that the averaged mask is 1 and the layer changes nothing. "grey" is the
-    mean of the training RC maps for every pixel of every image: a mask of equal mean without saliency.
+
+def digit_material(
+    train: DigitSet, test: DigitSet, names: Sequence[str], shrink: int = 1, cache_dir: Path | None = None
+) -> Material:
+    """As ``material``, for cluttered digits: ``names`` may also hold those of ``EXACT``."""
+    computed = [name for name in names if name not in EXACT]
+    maps = masks.mask_maps(tuple(computed), train.images, test.images, cache_dir)
+    maps |= {name: (_exact(name, train), _exact(name, test)) for name in names if name in EXACT}
+    return _shrunk(Material(of_digits(train), of_digits(test), maps), shrink)
+
+
+def noisy_backgrounds(digits: DigitSet, deviation: float, seed: int = 0) -> DigitSet:
+    """The same digits with Gaussian noise on every pixel beside the digit; ``deviation`` in grey levels of 1.
+
+    Values are clipped to 0..255. Raises ValueError for a negative deviation.
     """
-    rc, alpha = (
-        [saliency.map_stack(images, method, cache_dir) for images in (train_images, test_images)]
-        for method in ("rc", "alpha")
-    )
-    level = float(rc[0].mean())
-    return {
-        "plain": tuple(np.ones_like(maps) for maps in rc),
-        "RC": tuple(rc),
-        "Alpha": tuple(alpha),
-        "grey": tuple(np.full_like(maps, level) for maps in rc),
-    }
+    if deviation < 0:
+        raise ValueError(f"deviation must not be negative, got {deviation}")
+    noise = np.random.default_rng(seed).normal(0, 255 * deviation, digits.images.shape)
+    noisy = np.clip(np.round(digits.images + noise * ~digits.masks[..., None]), 0, 255).astype(np.uint8)
+    return dataclasses.replace(digits, images=noisy, name=f"digits, noise {deviation:g}")
 
 
-def recipe(network: str, settings: SimpleNamespace) -> Recipe:
-    """How a run's settings train ``network``; ``training.runs`` fills in mask and seed."""
-    return Recipe(
+def recipes(
+    settings: SimpleNamespace, network: str, names: Iterable[str], seeds: Iterable[int], **changes: object
+) -> list[Recipe]:
+    """How a run's settings train ``network`` with each mask and seed; ``changes`` to other fields by name."""
+    base = Recipe(
         network=network,
         mask="",
         seed=0,
-        epochs=settings.epochs,
+        epochs=settings.epochs[network],
         width=settings.widths[network],
         dropout=settings.dropout,
         batch=settings.batch,
         optimiser=settings.optimiser,
         learning_rate=settings.learning_rates[network],
+        precision=settings.precision,
     )
+    names = tuple(names)
+    return [dataclasses.replace(base, mask=name, seed=seed, **changes) for seed in seeds for name in names]
+
+
+def width_of_equal_size(network: str, width: float, size: int, classes: int = 10) -> float:
+    """The smallest width whose plain network has at least the parameters of one with a learned mask."""
+    build = models.NETWORKS[network]
+    goal = models.parameters(models.connected(build(classes, width, size, 0.0), "learned"))
+    wider = width
+    while models.parameters(build(classes, wider, size, 0.0)) < goal:
+        wider += width / 256
+    return wider
 
 
 def layer_matches_equations(seed: int = 0) -> bool:
@@ -121,116 +144,97 @@ def layer_matches_equations(seed: int = 0) -> bool:
     )
 
 
-def scores(log: pd.DataFrame) -> pd.DataFrame:
-    """Best-epoch and last-epoch test accuracy (%) of every training: network, mask, seed, best, last."""
-    ordered = log.sort_values("epoch").groupby(["network", "mask", "seed"], sort=False)["accuracy"]
-    return ordered.agg(best="max", last="last").reset_index()
+def alpha_sensitivity(
+    images: np.ndarray, shares: Sequence[float] = (0.03, 0.07, 0.15), borders: Sequence[int] = (1, 3, 8)
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Alpha maps of images (N, H, W, 3) for several seed shares (border 3) and border widths (share 7 %).
 
-
-def accuracy_table(log: pd.DataFrame, network: str, data_name: str) -> pd.DataFrame:
-    """Table 1 or 2: a row a mask with the printed accuracy, ours at the best and at the last epoch, in %."""
-    rows = []
-    for mask in MASKS:
-        runs = scores(log).query("network == @network and mask == @mask")
-        best, last = stats.mean_interval(runs["best"]), stats.mean_interval(runs["last"])
-        rows.append(
-            {
-                "mask": mask,
-                "printed (STL-10, best epoch)": PRINTED.get((network, mask), np.nan),
-                f"best epoch ({data_name})": best.value,
-                "low": best.low,
-                "high": best.high,
-                "last epoch": last.value,
-                "best minus last": best.value - last.value,
-                "seeds": best.n,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def gain(log: pd.DataFrame, network: str, mask: str, over: str = "plain", at: str = "best") -> stats.Estimate:
-    """Accuracy of ``mask`` minus that of ``over`` in points, paired by seed, at the best or last epoch."""
-    table = scores(log).query("network == @network").pivot(index="seed", columns="mask", values=at)
-    return stats.paired_difference(table[mask], table[over])
-
-
-def gains_table(log: pd.DataFrame) -> pd.DataFrame:
-    """Paired gains over plain and over grey, at the best and at the last epoch: points, interval, p."""
-    rows = []
-    for network in log["network"].unique():
-        for mask, over in COMPARISONS:
-            for at in ("best", "last"):
-                found = gain(log, network, mask, over, at)
-                rows.append(
-                    {
-                        "network": network,
-                        "comparison": f"{mask} minus {over}",
-                        "epoch": at,
-                        "points": found.value,
-                        "low": found.low,
-                        "high": found.high,
-                        "p": found.p,
-                        "smallest visible gain": found.detectable,
-                        "seeds": found.n,
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-def share_of_epochs_above(log: pd.DataFrame, network: str) -> stats.Estimate:
-    """Share of epochs with the mean of RC and Alpha above plain, minus one half, by seed (Figures 6, 7)."""
-    table = log.query("network == @network").pivot(index=["seed", "epoch"], columns="mask", values="accuracy")
-    above = table[["RC", "Alpha"]].mean(axis=1) > table["plain"]
-    return stats.mean_interval(above.groupby("seed").mean() - 0.5)
-
-
-def gain_on_both_networks(log: pd.DataFrame) -> stats.Estimate:
-    """The smaller of the two networks' mean gains over RC and Alpha, in points, by seed (SM-X4)."""
-    table = scores(log).pivot(index=["network", "seed"], columns="mask", values="best")
-    gains = table[["RC", "Alpha"]].mean(axis=1) - table["plain"]
-    by_network = [stats.mean_interval(gains[network]) for network in gains.index.unique("network")]
-    return min(by_network, key=lambda estimate: estimate.value)
-
-
-def table_estimates(log: pd.DataFrame) -> dict[str, stats.Estimate]:
-    """Best-epoch accuracy in % for the claims of Tables 1 and 2, SM-T1a to SM-T2c."""
-    best = scores(log).set_index(["network", "mask"])["best"]
-    claims = ("SM-T1a", "SM-T1b", "SM-T1c", "SM-T2a", "SM-T2b", "SM-T2c")
-    return {claim: stats.mean_interval(best[cell]) for claim, cell in zip(claims, PRINTED, strict=True)}
-
-
-def gain_estimates(log: pd.DataFrame) -> dict[str, stats.Estimate]:
-    """Gains in points at the best epoch for the claims about differences: SM-D1 to D4, SM-O1, SM-X4."""
-    return {
-        "SM-D1": gain(log, "alexnet", "RC"),
-        "SM-D2": gain(log, "alexnet", "Alpha"),
-        "SM-D3": gain(log, "nin", "RC"),
-        "SM-D4": gain(log, "nin", "Alpha"),
-        "SM-O1a": gain(log, "alexnet", "Alpha", "RC"),
-        "SM-O1b": gain(log, "nin", "RC", "Alpha"),
-        "SM-X4": gain_on_both_networks(log),
-    }
-
-
-def map_quality_by_size(count: int, sizes: tuple[int, ...] = (96, 64, 32)) -> pd.DataFrame:
-    """AUC of RC and Alpha maps against the exact masks of cluttered digits shrunk to each size (SM-X5).
-
-    Rows image, size, method, auc; the same images at every size, shrunk by averaging.
+    Returns the maps (N, H, W) by name, and a row a setting: seeds (share), border (pixels), mean (of the
+    maps), cc (mean Pearson correlation with the maps of the chosen 7 % and 3 pixels).
     """
-    digits = cluttered_digits(count, seed=1, split="test")
+    chosen = (0.07, 3)
+    pairs = dict.fromkeys([(share, chosen[1]) for share in shares] + [(chosen[0], b) for b in borders])
+    found = {}
+    with Parallel(n_jobs=-1) as parallel:
+        for share, border in dict.fromkeys([chosen, *pairs]):
+            maps = parallel(delayed(saliency.alpha_matte)(image, share, border) for image in images)
+            found[share, border] = np.stack(maps)
+    rows = []
+    for share, border in pairs:
+        maps = found[share, border]
+        correlations = [metrics.cc(a, b) for a, b in zip(maps, found[chosen], strict=True)]
+        rows.append((share, border, float(maps.mean()), float(np.mean(correlations))))
+    named = {f"seeds {100 * share:g} %, border {border}": found[share, border] for share, border in pairs}
+    return named, pd.DataFrame(rows, columns=["seeds", "border", "mean", "cc"])
+
+
+def with_objects(name: str, count: int) -> Segmented:
+    """Images with object masks: ``count`` "cluttered digits", or all of the photographs of "rc_reference"."""
+    if name == "cluttered digits":
+        digits = cluttered_digits(count, seed=1, split="test")
+        return Segmented(list(digits.images), list(digits.masks), name)
+    return getattr(data, name)()
+
+
+def map_quality_by_size(
+    segmented: Segmented, sizes: Sequence[int] = (96, 64, 32), cache_dir: Path | None = None
+) -> pd.DataFrame:
+    """AUC of every kind of map against the objects, on images shrunk to a longer side of each size (SM-X5).
+
+    Rows image, size, mask (the map's name), auc; the same images at every size.
+    """
     rows = []
     for size in sizes:
-        images = [_shrunk(image, size) for image in digits.images]
-        masks = [_shrunk(mask.astype(np.float32), size) > 0.5 for mask in digits.masks]
-        for name, method in (("RC", "rc"), ("Alpha", "alpha")):
-            for i, found in enumerate(saliency.map_stack(images, method)):
-                auc = roc_auc_score(masks[i].ravel(), np.asarray(found).ravel())
-                rows.append({"image": i, "size": size, "method": name, "auc": auc})
+        images = [_resized(image, size) for image in segmented.images]
+        objects = [_resized(mask.astype(np.float32), size) > 0.5 for mask in segmented.masks]
+        for name, method in masks.SALIENCY.items():
+            for i, auc in enumerate(aucs(saliency.map_stack(images, method, cache_dir), objects)):
+                rows.append({"image": i, "size": size, "mask": name, "auc": auc})
     return pd.DataFrame(rows)
 
 
-def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
-    if image.shape[0] == size:
+def aucs(maps: Iterable[np.ndarray], objects: Iterable[np.ndarray]) -> list[float]:
+    """Area under the ROC curve of each map (H, W) for telling its object (H, W) bool from the rest."""
+    return [
+        float(roc_auc_score(o.ravel(), np.asarray(m).ravel())) for m, o in zip(maps, objects, strict=True)
+    ]
+
+
+def learned_maps(
+    network: LearnedMask, images: np.ndarray, given: str, rc: np.ndarray, material: Material
+) -> np.ndarray:
+    """The saliency (N, H, W) in [0, 1] that a learned branch gives to images (N, H, W, 3) uint8.
+
+    ``given`` says which maps the branch was trained with, "plain" (white) or "RC" (then ``rc`` are those of
+    the images); ``material`` is what it was trained on, for the normalisation.
+    """
+    device = next(network.parameters()).device
+    maps = np.ones_like(rc) if given == "plain" else rc
+    x = normalised(images, material.train.images, device)
+    with torch.no_grad():
+        return network.learned_saliency(x, torch.from_numpy(maps).to(device)).cpu().numpy()
+
+
+def _exact(name: str, digits: DigitSet) -> np.ndarray:
+    if name == "box":
+        return masks.bounding_boxes(digits.masks)
+    share = 0.0 if name == "true" else (DEGRADED.index(name) + 1) / masks.STEPS
+    return masks.degraded(digits.masks, share)
+
+
+def _shrunk(material: Material, factor: int) -> Material:
+    train, test = (
+        dataclasses.replace(part, images=masks.shrunk(part.images, factor))
+        for part in (material.train, material.test)
+    )
+    maps = {name: tuple(masks.shrunk(m, factor) for m in pair) for name, pair in material.maps.items()}
+    return Material(train, test, maps)
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """Image or map with a longer side of ``size`` pixels."""
+    if max(image.shape[:2]) == size:
         return image
-    small = resize(image.astype(np.float32), (size, size), anti_aliasing=True)
+    shape = [max(1, round(side * size / max(image.shape[:2]))) for side in image.shape[:2]]
+    small = resize(image.astype(np.float32), shape, anti_aliasing=True)
     return np.round(small).astype(np.uint8) if image.dtype == np.uint8 else small

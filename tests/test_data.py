@@ -48,6 +48,7 @@ def message(error: type[Exception], call, *arguments) -> str:
 def test_registry_describes_every_set_and_every_set_has_a_loader():
     names = {"stl10", "mit1003", "osie", "crowd", "scene", "pascal", "salicon_val_recovered", "imagenet_val"}
     names |= {"imagenet_a", "nips2017_dev", "tinyimagenet10", "clothing96", "photographs", "cluttered digits"}
+    names.add("rc_reference")
     names |= {f"salicon_{edition}_{kind}" for edition in (2015, 2017) for kind in ("mouse", "fixations")}
     assert set(data.REGISTRY) == names
     for name, entry in data.REGISTRY.items():
@@ -491,6 +492,21 @@ def test_salicon_val_recovered(root):
     assert "has 240x320 pixels, expected 320x240" in message(data.DataInvalid, data.salicon_val_recovered)
 
 
+def test_rc_reference(root):
+    for n in (1, 2):
+        picture(root / f"rc_reference/DataSet{n}/Imgs/a{n}.jpg", 30, 20)
+        mask = np.zeros((20, 30), np.uint8)
+        mask[5:9, 4 : 9 + n] = 255
+        Image.fromarray(mask).save(root / f"rc_reference/DataSet{n}/Imgs/a{n}.png")
+    loaded = data.rc_reference()
+    assert [image.shape for image in loaded.images] == [(20, 30, 3)] * 2 and len(loaded) == 2
+    assert [int(mask.sum()) for mask in loaded.masks] == [4 * 6, 4 * 7]
+    picture(root / "rc_reference/DataSet2/Imgs/a2.png", 31, 20)
+    assert "a2.png is no mask" in message(data.DataInvalid, data.rc_reference)
+    (root / "rc_reference/DataSet2/Imgs/a2.png").unlink()
+    assert "a2.png is missing" in message(data.DataNotFound, data.rc_reference)
+
+
 # -------------------------------------------------------------------------------------------- photographs
 
 
@@ -756,7 +772,7 @@ def test_real_fixation_sets_hold_what_their_authors_say(name):
     assert looked.select(range(3)).images(48, 64).shape == (3, 48, 64, 3)
 
 
-@pytest.mark.parametrize("name", ["salicon_val_recovered", "nips2017_dev", "clothing96"])
+@pytest.mark.parametrize("name", ["salicon_val_recovered", "nips2017_dev", "clothing96", "rc_reference"])
 def test_real_set_is_complete(name):
     real(name)
     assert data.verify(name).endswith("complete.")

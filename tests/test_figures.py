@@ -1,36 +1,7 @@
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import pytest
 
-from saliencylib import figures, figures_sal_mask, profiles, sal_mask
-
-
-@pytest.fixture
-def log():
-    rng = np.random.default_rng(0)
-    index = [
-        (n, m, s, e) for n in ("alexnet", "nin") for m in sal_mask.MASKS for s in (0, 1, 2) for e in (1, 2)
-    ]
-    frame = pd.DataFrame(index, columns=["network", "mask", "seed", "epoch"])
-    return frame.assign(loss=1.0, accuracy=20 + rng.random(len(frame)))
-
-
-def texts(figure):
-    found = [figure.get_suptitle(), figure.get_supxlabel()]
-    return " ".join(
-        found + [part for axes in figure.axes for part in (axes.get_title("left"), axes.get_xlabel())]
-    )
-
-
-def test_figures_state_finding_n_seeds_and_data(log):
-    gains = figures_sal_mask.figure_gains(sal_mask.gains_table(log), "somewhere")
-    assert "of 4 masked networks are clearly better than plain" in texts(gains)
-    curves = figures_sal_mask.figure_curves(log, "nin", "somewhere")
-    assert (
-        "seeds 0-2" in texts(curves) and "data: somewhere" in texts(curves) and "% of epochs" in texts(curves)
-    )
-    plt.close("all")
+from saliencylib import figures, profiles
 
 
 def test_a_shown_figure_is_saved_closed_and_described(tmp_path, monkeypatch):

@@ -428,7 +428,6 @@ def photographs() -> PhotoSet:
     accepted = [tuple(int(index) for index in row["accepted"].split(";") if index) for row in rows]
     return PhotoSet(
         "photographs",
-        "rc_reference",
         [entry.folder / row["file"] for row in rows],
         np.array([indices[0] if indices else -1 for indices in accepted], np.int64),
         [np.empty((0, 4)) for _ in rows],

@@ -14,6 +14,8 @@ from saliencylib.models import SalMask
 from saliencylib.sal_mask_results import NETWORK_NAMES, PRINTED, share_of_epochs_above
 
 COLOURS = dict(zip(sal_mask.MASKS, (figures.PALETTE[6], *figures.PALETTE[:2], "0.6"), strict=True))
+OTHERS = [name for name in sal_mask.masks.NAMES if name not in COLOURS]
+COLOURS |= dict(zip(OTHERS, (*figures.PALETTE[2:6], *figures.PALETTE[2:6]), strict=True))
 INTERVALS = "paired by seed, 95 % t intervals"
 LAYER_COLOURS = {
     "Conv2d": figures.PALETTE[0],
@@ -135,22 +137,25 @@ def figure_structure(table: pd.DataFrame, name: str, masked_after: str, title: s
     return figure
 
 
-def figure_curves(log: pd.DataFrame, network: str, data_name: str) -> Figure:
+def figure_curves(
+    log: pd.DataFrame, network: str, data_name: str, masks: Sequence[str] = sal_mask.MASKS
+) -> Figure:
     """Figures 6 and 7: test accuracy per epoch for every mask; bands are 95 % t intervals over seeds."""
-    rows = log.query("network == @network")
-    figure, axes = figures.new(6.4, 3.4)
-    for mask in sal_mask.MASKS:
+    rows = log.query("network == @network and mask in @masks")
+    figure, axes = figures.new(7.0, 3.4)
+    for mask in masks:
         curve = rows.query("mask == @mask").pivot(index="epoch", columns="seed", values="accuracy")
         bands = [stats.mean_interval(values) for values in curve.to_numpy()]
-        axes.plot(curve.index, [band.value for band in bands], color=COLOURS[mask], label=mask)
+        dashes = "-" if mask in (*sal_mask.MASKS, *OTHERS[:4]) else "--"
+        axes.plot(curve.index, [band.value for band in bands], dashes, color=COLOURS[mask], label=mask)
         low, high = [band.low for band in bands], [band.high for band in bands]
         if np.isfinite(low).all():
             axes.fill_between(curve.index, low, high, color=COLOURS[mask], alpha=0.12, linewidth=0)
     share = 100 * (share_of_epochs_above(log, network).value + 0.5)
     axes.set(xlabel="epoch", ylabel="test accuracy (%)")
     axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 100))
-    axes.set_title(f"{NETWORK_NAMES[network]}: the masked curves lie above plain in {share:.0f} % of epochs")
-    axes.legend(ncols=4, loc="lower right")
+    axes.set_title(f"{NETWORK_NAMES[network]}: RC and Alpha lie above plain in {share:.0f} % of epochs")
+    figure.legend(loc="outside right upper")
     figures.caption(figure, f"{_seeds(rows)}, bands: 95 % t intervals, data: {data_name}")
     return figure
 

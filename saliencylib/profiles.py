@@ -29,7 +29,7 @@ _SAL_MASK_SHORT = {
     "dropout": 0.0,
     "batch": 16,
     "optimiser": "adamw",
-    "learning_rates": {"alexnet": 0.001, "nin": 0.005},
+    "learning_rates": {"alexnet": 0.001, "nin": 0.002},
     "precision": "float32",
     "width_shrink": 2,
     "second": None,

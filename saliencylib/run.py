@@ -219,7 +219,10 @@ def record(
 
 
 def store(executed: Path, target: Path) -> dict[str, float]:
-    """Copy an executed notebook without papermill's marks (paths, times); seconds by section heading."""
+    """Copy an executed notebook; seconds by section heading.
+
+    Papermill's marks and what libraries write to stderr are left out: they name this machine's paths, times.
+    """
     notebook = nbformat.read(executed, as_version=4)
     heading, steps = "start", {}
     for cell in notebook.cells:
@@ -230,6 +233,8 @@ def store(executed: Path, target: Path) -> dict[str, float]:
             steps[heading] = steps.get(heading, 0) + seconds
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
     notebook.metadata.pop("papermill", None)

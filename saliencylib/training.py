@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,8 +30,9 @@ class Recipe:
     ``mask`` names the maps among those of the ``Material``, ``connection`` (one of ``models.CONNECTIONS``)
     where they go. ``optimiser`` is "sgd" (the paper's: momentum 0.9, learning rate divided by 10 at each
     third of the epochs, weight decay 0.0005 as a choice) or "adamw" (the declared optimiser of the short
-    schedule, the learning rate falling along a cosine). ``precision`` "bfloat16" is autocast on devices that
-    have it natively. ``augment`` adds random flips and crops of image and map together; the paper has none.
+    schedule, the learning rate falling along a cosine). ``precision`` "bfloat16" is autocast, slower than
+    "float32" where the device does not have it natively. ``augment`` adds random flips and crops of image and
+    map together; the paper has none.
     """
 
     network: str
@@ -258,7 +258,7 @@ def _train_one_epoch(network, optimiser, x, s, t, recipe: Recipe, epoch: int) ->
         images, saliency = x[batch], s[batch]
         if recipe.augment:
             images, saliency = augmented(images, saliency, generator)
-        with checkpoints.mixed_precision(t.device) if recipe.precision == "bfloat16" else nullcontext():
+        with torch.autocast(t.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             loss = cross_entropy(network(images, saliency), t[batch])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -68,7 +68,10 @@ def test_titles_state_the_finding():
     assert title.startswith("The largest step is being this image's saliency") and ", clear)" in title
     curves = figures.figure_curves(better, "nin", "somewhere")
     assert "lie above plain in 100 % of epochs" in texts(curves) and "seeds 0-2" in texts(curves)
-    assert curves.axes[0].get_ylim()[0] >= 0
+    assert curves.axes[0].get_ylim()[0] >= 0 and len(curves.axes[0].lines) == 4
+    more = figures.figure_curves(better, "nin", "somewhere", ["plain", "RC", "Alpha", "centre", "shuffled"])
+    drawn = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in more.axes[0].lines}
+    assert len(drawn) == len(set(drawn.values())) == 5
 
 
 def test_a_sign_that_changes_outside_its_interval_is_called_clear():

@@ -129,8 +129,8 @@ def test_the_mask_follows_the_image_through_flips_and_crops():
 def test_augmentation_and_precision_change_the_training(own_cache, tiny):
     plain = train(RECIPE, tiny)
     assert not train(replace(RECIPE, augment=True), tiny)["loss"].equals(plain["loss"])
-    same = train(replace(RECIPE, precision="bfloat16"), tiny)["loss"].equals(plain["loss"])
-    assert same == (not checkpoints.native_bf16(CPU)), "float32 where the device has no bfloat16"
+    rounded = train(replace(RECIPE, precision="bfloat16"), tiny)["loss"]
+    assert not rounded.equals(plain["loss"]) and np.allclose(rounded, plain["loss"], rtol=0.05)
     with pytest.raises(ValueError, match="one of float32, bfloat16"):
         train(replace(RECIPE, precision="float16"), tiny)
 

@@ -23,6 +23,11 @@ TOLERANCES = {
     "01_table_1.csv": 15.0,  # means of few seeds, in points
     "01_table_2.csv": 15.0,
     "01_map_quality.csv": 0.005,  # no training in it
+    "01_alpha_seeds.csv": 0.02,  # nor in this
+    "01_selection.csv": 15.0,
+    "01_controls.csv": 40.0,  # differences of two small trainings, in points
+    "01_place.csv": 40.0,
+    "01_losses.csv": 60.0,
     "02_area_forms.csv": 0.02,  # bfloat16 and float32 differ by up to .001 on one machine
     "02_centre_bias.csv": 0.02,
     "02_handcrafted.csv": 0.02,
@@ -57,10 +62,9 @@ def test_every_claim_has_one_verdict():
 @pytest.mark.parametrize("name", TOLERANCES)
 def test_numbers_are_those_stored_within_the_tolerance(name):
     stored, made = pd.read_csv(STORED / name), fresh(name)
-    numbers = stored.select_dtypes("number").columns.difference(["low", "high"])
-    assert made.drop(columns=[*numbers, "low", "high"], errors="ignore").equals(
-        stored.drop(columns=[*numbers, "low", "high"], errors="ignore")
-    )
+    uncertain = [name for name in ("low", "high", "p", "smallest visible") if name in stored]
+    numbers = stored.select_dtypes("number").columns.difference(uncertain)
+    assert made.drop(columns=[*numbers, *uncertain]).equals(stored.drop(columns=[*numbers, *uncertain]))
     difference = np.abs(made[numbers] - stored[numbers]).max().max()
     assert difference <= TOLERANCES[name], f"{name} differs by {difference}"
 

@@ -1,13 +1,15 @@
-"""How fast the parts are on this machine: ``python -m saliencylib.benchmarks maps`` (or training, precision).
+"""How fast the parts are on this machine: ``python -m saliencylib.benchmarks maps`` (or metrics, training,
+shallow, precision).
 
-Everything is timed on embedded data, so that any machine can be compared with any other.
+Everything is timed on embedded or random data, so that any machine can be compared with any other.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -15,15 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 from torch.utils.flop_counter import FlopCounterMode
 
-from saliencylib import models, profiles, saliency, stats, training
+from saliencylib import metrics, models, profiles, saliency, saliency_training, shallow_cnn, stats, training
+from saliencylib.checkpoints import mixed_precision
 from saliencylib.digits import cluttered_digits
+from saliencylib.metrics import Points
 from saliencylib.sal_mask import digit_material
 from saliencylib.training import Recipe
 
 STL10 = {"train": 5000, "test": 8000, "epochs": 120}  # one run of the paper
+SHALLOW = {"exact": "as printed", "short": "starts at the mean map"}  # paper 2's networks and their recipes
 
 
 def maps_per_second(count: int = 600) -> pd.DataFrame:
@@ -40,6 +45,35 @@ def maps_per_second(count: int = 600) -> pd.DataFrame:
             call = partial(saliency.map_stack, some, method, folder)
             rows.append((method, len(some), len(some) / _seconds(call), len(some) / _seconds(call)))
     return pd.DataFrame(rows, columns=["method", "images", "computed", "cached"])
+
+
+def metric_speed(
+    count: int = 500, shape: tuple[int, int] = (480, 640), splits: int = 100, plain_count: int = 5
+) -> pd.DataFrame:
+    """AUC-Borji and shuffled AUC with the published step of .1, of ``count`` maps with 60 fixations each.
+
+    A row a metric: maps, seconds (of all through ``metrics.score``), plain (of the published loop, from
+    ``plain_count`` maps), ratio (plain over seconds) and pysaliency (the seconds of its
+    ``general_rocs_per_positive``, from as many maps, over ours; NaN where it is not installed). pysaliency
+    has neither splits nor steps: what it computes is the one area over every value of the map, against all
+    pixels or against all fixations that the splits draw from.
+    """
+    rng = np.random.default_rng(0)
+    maps = _smooth_maps(count, shape)
+    points = [(rng.integers(shape[1], size=60), rng.integers(shape[0], size=60)) for _ in maps]
+    per_positive = _pysaliency_areas()
+    rows = []
+    for metric in ("auc_borji", "auc_shuffled"):
+        seconds = _seconds(partial(metrics.score, maps, points, metrics=(metric,), splits=splits))
+        plain = theirs = 0.0
+        for i in range(plain_count):
+            map, (x, y) = maps[i], points[i]
+            others = metrics._others(maps, points, i, 10, rng) if metric == "auc_shuffled" else None
+            plain += _seconds(partial(_published_area, map, x, y, others, splits, 0.1, rng))
+            theirs += _seconds(partial(per_positive, map, x, y, others)) if per_positive else np.nan
+        scale = count / plain_count / seconds
+        rows.append((metric, count, seconds, plain * count / plain_count, plain * scale, theirs * scale))
+    return pd.DataFrame(rows, columns=["metric", "maps", "seconds", "plain", "ratio", "pysaliency"])
 
 
 def training_cost(device: torch.device, batch: int = 100, side: int = 96, repeats: int = 3) -> pd.DataFrame:
@@ -83,6 +117,40 @@ def training_cost(device: torch.device, batch: int = 100, side: int = 96, repeat
     return pd.DataFrame(rows, columns=["network", "step", "floor", "ratio", "test", "run", "petaflop"])
 
 
+def shallow_step_cost(
+    device: torch.device, batch: int = 128, width: float = 1.0, hidden: int | None = None, repeats: int = 3
+) -> pd.DataFrame:
+    """What a training step of paper 2's network costs against what it cannot do without.
+
+    A row a network, "exact" (the paper's, with SGD) and "short" (the one that starts at the mean map, with
+    AdamW): step (seconds of a training step), floor (seconds of its convolutions and matrix products alone,
+    forward and backward, in the step's precision), optimiser (seconds of the optimiser's update alone) and
+    ratio (step over floor and optimiser). All are timed in the same call. ``width`` multiplies the maps of
+    each network's convolutions, ``hidden`` replaces the size of its first full layer.
+    """
+    rng = np.random.default_rng(0)
+    side, map_side = shallow_cnn.INPUT_SIZE, shallow_cnn.MAP_SIZE
+    pairs = saliency_training.Pairs(
+        rng.integers(256, size=(batch, side, side, 3), dtype=np.uint8),
+        rng.random((batch, map_side, map_side), dtype=np.float32),
+    )
+    images, targets = saliency_training._on_device(pairs, device, flips=False)
+    rows = []
+    for name, recipe_name in SHALLOW.items():
+        recipe = saliency_training.RECIPES[recipe_name]
+        recipe = replace(recipe, width=width * recipe.width, hidden=hidden or recipe.hidden, batch=batch)
+        network = saliency_training.untrained(recipe, pairs).to(device)
+        optimiser = saliency_training._optimiser(network, recipe)
+        step = partial(saliency_training.training_step, network, optimiser, recipe, images, targets)
+        taken = _median_seconds(step, device, repeats)
+        update = _median_seconds(optimiser.step, device, repeats)  # the last step left its gradients
+        context = partial(mixed_precision, device)
+        layers = _bare_layers(network, saliency_training._floats(images), context=context)
+        floor = sum(_median_seconds(layer, device, repeats) for layer in layers)
+        rows.append((name, taken, floor, update, taken / (floor + update)))
+    return pd.DataFrame(rows, columns=["network", "step", "floor", "optimiser", "ratio"])
+
+
 def precision_effect(device: torch.device, seeds: int = 6) -> pd.DataFrame:
     """bfloat16 against float32 on cluttered digits of 32 pixels, paired by seed.
 
@@ -111,23 +179,86 @@ def precision_effect(device: torch.device, seeds: int = 6) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _bare_layers(network: nn.Module, x: torch.Tensor, s: torch.Tensor) -> list[Callable[[], None]]:
-    """Calls that do the convolutions and matrix products of a training step, and nothing else of it."""
+def _smooth_maps(count: int, shape: tuple[int, int]) -> np.ndarray:
+    """Random maps (count, H, W) float32: coarse noise, enlarged smoothly."""
+    coarse = torch.rand(count, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    return interpolate(coarse, shape, mode="bicubic")[:, 0].numpy()
+
+
+def _published_area(
+    map: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    others: Sequence[Points] | None,
+    splits: int,
+    step: float,
+    rng: np.random.Generator,
+) -> float:
+    """AUC-Borji (``others`` None) or shuffled AUC, split by split and threshold by threshold as published.
+
+    Fixations are whole pixels; the other arguments are those of ``metrics.auc_shuffled``.
+    """
+    scaled = (map - map.min()) / (map.max() - map.min())
+    positives = scaled[y, x]
+    pool = scaled.ravel() if others is None else np.concatenate([scaled[v, u] for u, v in others])
+    size = len(x) if others is None else min(len(x), len(pool))
+    areas = []
+    for _ in range(splits):
+        negatives = rng.choice(pool, size, replace=others is None)
+        thresholds = np.arange(0, max(positives.max(), negatives.max()) + 1e-9, step)[::-1]
+        hits = [0, *((positives >= threshold).mean() for threshold in thresholds), 1]
+        alarms = [0, *((negatives >= threshold).mean() for threshold in thresholds), 1]
+        areas.append(np.trapezoid(hits, alarms))
+    return float(np.mean(areas))
+
+
+def _pysaliency_areas() -> Callable[..., float] | None:
+    """pysaliency's area of (map, x, y, others), already compiled; None where it is not installed."""
+    try:
+        from pysaliency.roc import general_rocs_per_positive
+    except ImportError:
+        return None
+
+    def area(map: np.ndarray, x: np.ndarray, y: np.ndarray, others: Sequence[Points] | None) -> float:
+        pool = map.ravel() if others is None else np.concatenate([map[v, u] for u, v in others])
+        return general_rocs_per_positive(map[y, x].astype(float), pool.astype(float)).mean()
+
+    area(np.eye(2), np.zeros(1, int), np.zeros(1, int), None)
+    return area
+
+
+def _bare_layers(
+    network: nn.Module, *given: torch.Tensor, context: Callable[[], AbstractContextManager] = nullcontext
+) -> list[Callable[[], None]]:
+    """Calls that do the convolutions and matrix products of a training step, and nothing else of it.
+
+    ``given`` is what the network takes; forward passes run within ``context()``. Each call replaces the
+    gradients of its layer, as a step does.
+    """
     inputs: dict[nn.Module, torch.Tensor] = {}
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     handles = [
         layer.register_forward_hook(lambda module, given, _: inputs.update({module: given[0].detach()}))
         for layer in layers
     ]
-    with torch.no_grad():
-        network(x, s)
+    with torch.no_grad(), context():
+        network(*given)
     for handle in handles:
         handle.remove()
 
     def bare(layer: nn.Module) -> Callable[[], None]:
         given = inputs[layer].requires_grad_(layer is not layers[0])  # the image needs no gradient
-        upstream = torch.ones_like(layer(given))
-        return lambda: layer(given).backward(upstream)
+        with context():
+            upstream = torch.ones_like(layer(given))
+
+        def call() -> None:
+            for tensor in (given, *layer.parameters()):
+                tensor.grad = None
+            with context():
+                answer = layer(given)
+            answer.backward(upstream)
+
+        return call
 
     return [bare(layer) for layer in layers]
 
@@ -158,13 +289,15 @@ def _seconds(call: Callable[[], object]) -> float:
 def main(arguments: list[str]) -> None:
     """Print one benchmark's table."""
     parser = argparse.ArgumentParser(prog="python -m saliencylib.benchmarks")
-    parser.add_argument("what", choices=("maps", "training", "precision"))
+    parser.add_argument("what", choices=("maps", "metrics", "training", "shallow", "precision"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (for the trainings)")
     options = parser.parse_args(arguments)
     device = profiles.device_named(options.device)
     calls = {
         "maps": maps_per_second,
+        "metrics": metric_speed,
         "training": lambda: training_cost(device),
+        "shallow": lambda: shallow_step_cost(device),
         "precision": lambda: precision_effect(device),
     }
     table = calls[options.what]()

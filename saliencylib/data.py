@@ -177,12 +177,22 @@ class FixationSet:
         stands there twice; positions outside the image are dropped.
         """
         pixels = []
-        for x, y, w, h in zip(self.x, self.y, self.widths, self.heights, strict=True):
-            column = np.floor((x.astype(np.float64) - self.origin) * width / w)
-            row = np.floor((y.astype(np.float64) - self.origin) * height / h)
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            pixels.append((column[inside], row[inside]))
+        for i, inside in enumerate(self._inside()):
+            column = np.floor((self.x[i][inside].astype(np.float64) - self.origin) * width / self.widths[i])
+            row = np.floor((self.y[i][inside].astype(np.float64) - self.origin) * height / self.heights[i])
+            pixels.append((np.minimum(column, width - 1), np.minimum(row, height - 1)))
         return pixels
+
+    def observers(self) -> list[np.ndarray]:
+        """For every image the observer of each position that `points` keeps, int64."""
+        return [subject[inside] for subject, inside in zip(self.subject, self._inside(), strict=True)]
+
+    def _inside(self) -> list[np.ndarray]:
+        everything = zip(self.x, self.y, self.widths, self.heights, strict=True)
+        return [
+            (x >= self.origin) & (x < w + self.origin) & (y >= self.origin) & (y < h + self.origin)
+            for x, y, w, h in everything
+        ]
 
     def select(self, indices: Sequence[int] | np.ndarray | slice) -> Self:
         """The images at these positions (indices, a slice or a boolean mask), in that order."""

@@ -199,14 +199,16 @@ def figure_selection(table: pd.DataFrame, data_name: str) -> Figure:
 def figure_controls(controls: pd.DataFrame, data_name: str) -> Figure:
     """Gain of every mask over plain, saliency maps and controls in two colours."""
     figure, panels = _panels(controls, height=3.6)
+    names = list(controls["mask"].drop_duplicates())
     for axes, (_, part) in panels:
+        places = part["mask"].map(names.index).to_numpy()
         computed = part["mask"].isin(sal_mask.masks.SALIENCY).to_numpy()
         for of, colour, label in (
             (~computed, "0.5", "control"),
             (computed, figures.PALETTE[0], "saliency map"),
         ):
-            _dots(axes, part[of], part["mask"][of], colour, label, np.flatnonzero(of))
-        axes.set_yticks(range(len(part)), part["mask"])
+            _dots(axes, part[of], part["mask"][of], colour, label, places[of])
+        axes.set_yticks(range(len(names)), names)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     clear = int((controls["low"] > 0).sum())
     title = f"{clear} of {len(controls)} masks are clearly better than no mask"
@@ -273,7 +275,7 @@ def figure_widths(widths: pd.DataFrame, data_name: str) -> Figure:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set(xlabel="width (share of the full network's)", ylabel="gain over plain (points)")
         axes.label_outer()
-    axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     signs = widths.assign(sign=np.sign(widths["points"])).groupby(["network", "mask"])["sign"].nunique()
     clear = (
         widths.assign(up=widths["low"] > 0, down=widths["high"] < 0)

@@ -4,14 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saliencylib import figures, metrics
+from saliencylib import figures, learning_curves, metrics
 from saliencylib.gaze import GazeSet
-from saliencylib.saliency_evaluation import LOSS_NAMES, PRINTED_METRICS
-from saliencylib.saliency_training import Trained
+from saliencylib.learning_curves import smoothed
+from saliencylib.saliency_evaluation import PRINTED_METRICS
+from saliencylib.saliency_losses import LOSSES
+from saliencylib.saliency_training import LEFT, Trained, left_plateau
+from saliencylib.stats import Estimate
 
-LOSS_COLOURS = {"mse": figures.PALETTE[0], "l1": figures.PALETTE[1]}
+COLOURS = dict(zip([loss.name for loss in LOSSES.values()], figures.PALETTE, strict=False))
+METRIC_NAMES = {**PRINTED_METRICS, "nss": "NSS"}
 
 
 def figure_1(shown: GazeSet, count: int) -> Figure:
@@ -33,23 +38,23 @@ def figure_losses(trained: Sequence[Trained], mean_map_loss: float, data_name: s
 
     ``mean_map_loss`` is the validation loss of the training data's mean map.
     """
-    loss = trained[0].recipe.loss
+    loss = trained[0].recipe.name
     figure, (left, right) = figures.new(7.4, 3.0, 1, 2)
     for run in trained:
         window = max(5, len(run.train_losses) // 20)
         left.plot(run.train_steps, run.train_losses, color="0.75", linewidth=0.6)
-        left.plot(run.train_steps, smoothed(run.train_losses, window), color=LOSS_COLOURS[loss])
-        right.plot(run.validation_epochs, run.validation_losses, color=LOSS_COLOURS[loss])
+        left.plot(run.train_steps, smoothed(run.train_losses, window), color=COLOURS[loss])
+        right.plot(run.validation_epochs, run.validation_losses, color=COLOURS[loss])
     left.lines[0].set_label("raw")
     left.lines[1].set_label(f"smoothed ({window} values)")
     right.axhline(mean_map_loss, color="0.3", linewidth=1, linestyle="--", label="mean map")
-    left.set(xlabel="step", ylabel=f"training loss ({LOSS_NAMES[loss]})")
-    right.set(xlabel="epoch", ylabel=f"validation loss ({LOSS_NAMES[loss]})")
+    left.set(xlabel="step", ylabel=f"training loss ({loss})")
+    right.set(xlabel="epoch", ylabel=f"validation loss ({loss})")
     left.legend()
     right.legend()
     below = 100 * (1 - np.mean([run.validation_losses[-1] for run in trained]) / mean_map_loss)
     word = "below" if below >= 0 else "above"
-    title = f"{LOSS_NAMES[loss]}: the validation loss ends {abs(below):.0f} % {word} the mean map's"
+    title = f"{loss}: the validation loss ends {abs(below):.0f} % {word} the mean map's"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     seeds = ", ".join(str(run.recipe.seed) for run in trained)
     figures.caption(figure, f"seeds {seeds}, a line each; data: {data_name}")
@@ -76,7 +81,7 @@ def figure_4(trained: Trained, start: np.ndarray) -> Figure:
     recipe = trained.recipe
     figures.caption(
         figure,
-        f"{len(filters)} filters, {LOSS_NAMES[recipe.loss]}, seed {recipe.seed}, each on its own range",
+        f"{len(filters)} filters, {recipe.name}, seed {recipe.seed}, each on its own range",
     )
     return figure
 
@@ -93,13 +98,13 @@ def figure_predictions(
         loss: [metrics.cc(predicted[i], shown.targets[i]) for i in order] for loss, predicted in maps.items()
     }
     names = [kind for kind, numbers in examples.items() for _ in numbers]
-    first = cc["mse"]
+    first = cc["MSE"]
     columns = [f"{name}\nCC {value:.2f}" for name, value in zip(names, first, strict=True)]
-    every = np.mean([metrics.cc(a, b) for a, b in zip(maps["mse"], shown.targets, strict=True)])
+    every = np.mean([metrics.cc(a, b) for a, b in zip(maps["MSE"], shown.targets, strict=True)])
     return figures.picture_grid(
         [list(shown.images[order]), list(shown.targets[order])]
         + [list(predicted[order]) for predicted in maps.values()],
-        ["image", "truth", *(LOSS_NAMES[loss] for loss in maps)],
+        ["image", "truth", *maps],
         columns,
         f"CC with MSE runs from {min(first):.2f} to {max(first):.2f}, mean {every:.2f}",
         f"chosen by rule among {len(shown)} images, seed {seed}, data: {shown.name}; "
@@ -135,20 +140,205 @@ def figure_scores(summaries: pd.DataFrame) -> Figure:
 def figure_centre_bias(bias: pd.DataFrame, data_name: str) -> Figure:
     """Correlation of predictions with the mean map by loss, paired by seed (columns loss, seed, bias)."""
     figure, axes = figures.new(4.2, 3.0)
-    wide = bias.pivot(index="seed", columns="loss", values="bias")[["mse", "l1"]]
+    wide = bias.pivot(index="seed", columns="loss", values="bias")[["MSE", "L1"]]
     for _, row in wide.iterrows():
         axes.plot(range(2), row, "-", color="0.6", linewidth=1)
     for place, loss in enumerate(wide.columns):
-        axes.plot(np.full(len(wide), place), wide[loss], "o", color=LOSS_COLOURS[loss])
-    axes.set_xticks(range(2), [LOSS_NAMES[loss] for loss in wide.columns])
+        axes.plot(np.full(len(wide), place), wide[loss], "o", color=COLOURS[loss])
+    axes.set_xticks(range(2), list(wide.columns))
     axes.set(xlabel="loss", ylabel="correlation with the mean map", xlim=(-0.4, 1.4))
-    lower = int((wide["l1"] < wide["mse"]).sum())
+    lower = int((wide["L1"] < wide["MSE"]).sum())
     axes.set_title(f"The centre bias is lower with L1 in {lower} of {len(wide)} seeds")
     figures.caption(figure, f"a line a seed, mean over test images, data: {data_name}")
     return figure
 
 
-def smoothed(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving mean; near the ends over the values that there are."""
-    sums = np.convolve(values, np.ones(window), mode="same")
-    return sums / np.convolve(np.ones(len(values)), np.ones(window), mode="same")
+def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
+    """Which starts and optimisers leave the mean map: loss and spread by step, a line a run.
+
+    ``traces`` is what ``saliency_training.traces`` gives, with columns name, step, loss, spread.
+    """
+    figure, (left, right) = figures.new(8.6, 3.4, 1, 2)
+    names = list(traces["name"].drop_duplicates())
+    gone = 0
+    for name, colour in zip(names, figures.PALETTE * 2, strict=False):
+        rows = traces[traces["name"] == name]
+        step = left_plateau(rows)
+        gone += bool(np.isfinite(step))
+        label = f"{name}: step {step:.0f}" if np.isfinite(step) else f"{name}: stays"
+        dashes = "-" if names.index(name) < len(figures.PALETTE) else "--"
+        left.plot(rows["step"], rows["loss"].clip(upper=3), dashes, color=colour, label=label)
+        right.plot(rows["step"], 100 * rows["spread"], dashes, color=colour)
+    left.axhline(1, color="0.3", linewidth=1, linestyle=":")
+    left.axhline(LEFT, color="0.6", linewidth=1, linestyle=":")
+    left.set(xlabel="step", ylabel="validation loss, mean map = 1", yscale="log")
+    left.yaxis.set_major_formatter("{x:.2g}")
+    left.yaxis.set_minor_formatter("{x:.2g}")
+    right.set(xlabel="step", ylabel="spread between images (% of the truths')")
+    figure.legend(loc="outside right upper", title=f"below {LEFT:g} of the mean map", fontsize=7)
+    last = int(traces["step"].max())
+    title = f"{gone} of {len(names)} starts and optimisers leave the mean map within {last} steps"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figures.caption(figure, f"one seed each; losses above 3 are drawn at 3; data: {data_name}")
+    return figure
+
+
+def figure_variants(table: pd.DataFrame) -> Figure:
+    """Every loss and variant against MSE, from ``saliency_evaluation.variants_table``, with intervals."""
+    names = list(table["predictor"].drop_duplicates())
+    sets = list(table["data"].drop_duplicates())
+    figure, axes = figures.new(8.6, 0.34 * len(names) + 1.3, 1, len(PRINTED_METRICS), sharey=True)
+    for panel, (metric, label) in zip(axes, PRINTED_METRICS.items(), strict=True):
+        for s, (data, colour) in enumerate(zip(sets, figures.PALETTE, strict=False)):
+            rows = table[(table["data"] == data) & (table["metric"] == metric)]
+            places = [names.index(name) + 0.14 * (2 * s - len(sets) + 1) for name in rows["predictor"]]
+            error = np.array([rows["difference"] - rows["low"], rows["high"] - rows["difference"]])
+            error[~np.isfinite(error)] = 0
+            panel.errorbar(rows["difference"], places, xerr=error, fmt="o", ms=4, color=colour, label=data)
+        panel.axvline(0, color="0.3", linewidth=1)
+        panel.set(xlabel=f"{label}, minus that of MSE")
+        panel.set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    axes[0].set_ylabel("network")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+    cc = table[(table["metric"] == "cc") & (table["data"] == sets[0])]
+    better = int((cc["low"] > 0).sum())
+    title = f"{better} of {len(names)} variants clearly beat MSE in CC on {sets[0]}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    counts = sorted(set(table["seeds"]))
+    figures.caption(figure, f"{' or '.join(map(str, counts))} seeds, paired by seed, 95 % t intervals")
+    return figure
+
+
+def figure_shares(shares: pd.DataFrame, centre: str, data_name: str) -> Figure:
+    """Scores as shares of the way from a centre map (0 %) to other people (100 %), a panel a metric."""
+    shares = shares[~shares["predictor"].isin([centre, "other people"])]
+    names = list(shares["predictor"].drop_duplicates())
+    kinds = list(shares["metric"].drop_duplicates())
+    size = 8.6, 0.3 * len(names) + 1.3
+    figure, (axes,) = figures.new(*size, 1, len(kinds), sharey=True, squeeze=False)
+    for panel, metric in zip(axes, kinds, strict=True):
+        rows = shares[shares["metric"] == metric]
+        error = np.array([rows["share"] - rows["low"], rows["high"] - rows["share"]])
+        panel.errorbar(rows["share"], range(len(rows)), xerr=error, fmt="o", ms=4, color=figures.PALETTE[0])
+        panel.axvline(0, color="0.3", linewidth=1)
+        panel.axvline(100, color=figures.PALETTE[2], linewidth=1)
+        panel.set(xlabel=f"{METRIC_NAMES[metric]} (% of the way)")
+        panel.set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    axes[0].set_ylabel("predictor")
+    best = shares[shares["metric"] == "cc"].sort_values("share").iloc[-1]
+    title = (
+        f"In CC, {best['predictor']} goes {best['share']:.0f} % of the way from the centre to other people"
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    note = f"0 %: {centre}; 100 %: one half of the observers predicts the other half"
+    figures.caption(
+        figure, f"n = {rows['n'].iloc[0]} images, 95 % bootstrap intervals, data: {data_name}; {note}"
+    )
+    return figure
+
+
+def figure_width(predictions: np.ndarray, truths: np.ndarray, data_name: str) -> Figure:
+    """Entropies in bits of predictions and of truths, (N,) each, as two histograms (SC-X6)."""
+    figure, axes = figures.new(5.6, 3.0)
+    edges = np.linspace(min(predictions.min(), truths.min()), max(predictions.max(), truths.max()), 40)
+    axes.hist(truths, edges, color=figures.PALETTE[1], alpha=0.6, label="truths")
+    axes.hist(predictions, edges, color=figures.PALETTE[0], alpha=0.6, label="predictions (MSE)")
+    axes.set(xlabel="entropy (bits)", ylabel="images")
+    axes.legend()
+    share = 100 * (predictions > truths).mean()
+    axes.set_title(f"The prediction is wider than the truth on {share:.0f} % of images")
+    figures.caption(figure, f"n = {len(truths)} images, mean over seeds, data: {data_name}")
+    return figure
+
+
+def figure_failures(per_image: pd.DataFrame, agreement: Estimate, data_name: str) -> Figure:
+    """The CC of each image in one run against that in another, from a column a seed (SC-X7)."""
+    first, second = per_image.columns[:2]
+    figure, axes = figures.new(3.9, 3.7)
+    axes.plot(per_image[first], per_image[second], ".", ms=3, alpha=0.5, color=figures.PALETTE[0])
+    lowest = per_image.min().min()
+    axes.plot([lowest, 1], [lowest, 1], color="0.5", linewidth=1)
+    axes.set(xlabel=f"CC, seed {first}", ylabel=f"CC, seed {second}")
+    axes.set_title(f"The same images fail: rank correlation {agreement.value:.2f}")
+    figures.caption(figure, f"a dot an image, n = {len(per_image)}, MSE, data: {data_name}")
+    return figure
+
+
+def figure_smoothness(deciles: pd.DataFrame, data_name: str) -> Figure:
+    """Total variation of predictions by tenth of the images, from the worst CC to the best (SC-X8)."""
+    figure, axes = figures.new(5.2, 3.0)
+    error = [deciles["value"] - deciles["low"], deciles["high"] - deciles["value"]]
+    axes.errorbar(deciles["tenth"], deciles["value"], yerr=error, fmt="o-", ms=4, color=figures.PALETTE[0])
+    axes.set(xlabel="tenth of the images, worst CC first", ylabel="total variation (peak = 1)")
+    axes.set_xticks(deciles["tenth"])
+    ratio = deciles["value"].iloc[0] / deciles["value"].iloc[1:].mean()
+    axes.set_title(f"The worst tenth's predictions vary {ratio:.2f} times as much as the others'")
+    figures.caption(figure, f"n = {deciles['n'].sum()} images, 95 % bootstrap intervals, data: {data_name}")
+    return figure
+
+
+def figure_contrast(table: pd.DataFrame, data_name: str) -> Figure:
+    """Contrast and complexity at fixations minus at other images' fixations, dots with intervals (SC-X9)."""
+    figure, axes = figures.new(5.6, 2.4)
+    error = [table["difference"] - table["low"], table["high"] - table["difference"]]
+    axes.errorbar(table["difference"], range(len(table)), xerr=error, fmt="o", color=figures.PALETTE[0])
+    axes.axvline(0, color="0.3", linewidth=1)
+    axes.set_yticks(range(len(table)), table["feature"])
+    axes.invert_yaxis()
+    axes.set(xlabel="at fixations minus elsewhere (deviations of the image)", ylabel="feature")
+    higher = int((table["low"] > 0).sum())
+    axes.set_title(f"{higher} of {len(table)} features are clearly higher where people look")
+    figures.caption(figure, f"n = {table['n'].iloc[0]} images, 95 % bootstrap intervals, data: {data_name}")
+    return figure
+
+
+def figure_knees(trained: Sequence[Trained], data_name: str) -> Figure:
+    """Validation loss by epoch, scaled from 1 to 0, with each run's knee; colours are losses."""
+    figure, axes = figures.new(5.8, 3.2)
+    for run in trained:
+        losses, colour = run.validation_losses, COLOURS[run.recipe.name]
+        scaled = (losses - losses.min()) / max(np.ptp(losses), 1e-12)
+        axes.plot(run.validation_epochs, scaled, color=colour, linewidth=1, label=run.recipe.name)
+        axes.plot(*_knee_on(run, scaled), "o", color=colour, ms=5)
+    _once_each(axes)
+    axes.set(xlabel="epoch", ylabel="validation loss (scaled)")
+    names = dict.fromkeys(run.recipe.name for run in trained)
+    means = {name: learning_curves.knees([r for r in trained if r.recipe.name == name]) for name in names}
+    words = ", ".join(f"{np.nanmean(k):.0f} ({name})" for name, k in means.items() if np.isfinite(k).any())
+    axes.set_title(f"Learning slows at epoch {words or 'that cannot be told'}")
+    seeds = len(trained) // len(names)
+    figures.caption(figure, f"{seeds} seeds a loss, a line each, dots: knees; data: {data_name}")
+    return figure
+
+
+def figure_gaps(trained: Sequence[Trained], data_name: str) -> Figure:
+    """How much the validation loss exceeds the training loss, by epoch; colours are losses."""
+    figure, axes = figures.new(5.8, 3.2)
+    for run in trained:
+        frame = learning_curves.by_epoch(run)
+        axes.plot(frame["epoch"], 100 * frame["gap"], color=COLOURS[run.recipe.name], label=run.recipe.name)
+    _once_each(axes)
+    axes.axhline(0, color="0.3", linewidth=1)
+    axes.set(xlabel="epoch", ylabel="validation above training loss (%)")
+    names = dict.fromkeys(run.recipe.name for run in trained)
+    ends = {n: learning_curves.last_gaps([r for r in trained if r.recipe.name == n]).mean() for n in names}
+    words = ", ".join(f"{100 * gap:.0f} % ({name})" for name, gap in ends.items())
+    axes.set_title(f"The validation loss ends above the training loss by {words}")
+    seeds = len(trained) // len(names)
+    figures.caption(figure, f"{seeds} seeds a loss, a line each; data: {data_name}")
+    return figure
+
+
+def _knee_on(run: Trained, scaled: np.ndarray) -> tuple[list[float], list[float]]:
+    epoch = learning_curves.knee(run.validation_epochs, run.validation_losses)
+    return ([epoch], [scaled[list(run.validation_epochs).index(epoch)]]) if np.isfinite(epoch) else ([], [])
+
+
+def _once_each(axes: Axes) -> None:
+    """A legend that names each loss once."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(
+        *zip(*{label: (h, label) for h, label in zip(handles, labels, strict=True)}.values(), strict=True)
+    )

@@ -16,6 +16,8 @@ from saliencylib.shallow_cnn import INPUT_SIZE, MAP_SIZE
 HELD_OUT_EVERY = 7  # of the 700 osie images, the 100 that are only shown
 VALIDATION_EVERY = 10
 DENSITY_SIGMA = 1.5  # pixels of the 48x48 grid: 3 % of a side, about one degree of vision in these sets
+FINER = 4  # the grid on which fixations are kept is so many times finer than the maps'
+FINE_SIZE = FINER * MAP_SIZE
 
 
 @dataclass(frozen=True)
@@ -23,27 +25,62 @@ class GazeSet:
     """Photographs stretched to 96x96 with where people looked, on the 48x48 grid of the network's maps.
 
     ``images`` (N, 96, 96, 3) uint8; ``targets`` (N, 48, 48) float32 with peak 1, the fixation density (or the
-    map that the set came with); ``points`` (x, y) an image, whole pixels of the 48x48 grid, None for a set
-    of maps alone; ``source`` "paper", "real" or "embedded"; ``showable`` says whether its images may be
-    shown.
+    map that the set came with); ``fine_points`` (x, y) an image, whole pixels of a 192x192 grid, and
+    ``observers``, who looked at each; both are None for a set of maps alone. ``source`` is "paper", "real" or
+    "embedded"; ``showable`` says whether its images may be shown.
     """
 
     name: str
     images: np.ndarray
     targets: np.ndarray
-    points: list[Points] | None
+    fine_points: list[Points] | None
+    observers: list[np.ndarray] | None
     source: str
     showable: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def points(self) -> list[Points] | None:
+        """The fixations (x, y) of each image as whole pixels of the 48x48 grid."""
+        if self.fine_points is None:
+            return None
+        return [(np.floor(x / FINER), np.floor(y / FINER)) for x, y in self.fine_points]
+
     def select(self, indices: np.ndarray) -> "GazeSet":
         """The images at these positions (indices or a boolean mask), in that order."""
         indices = np.arange(len(self))[indices]
-        points = None if self.points is None else [self.points[i] for i in indices]
-        images, targets = self.images[indices], self.targets[indices]
-        return GazeSet(self.name, images, targets, points, self.source, self.showable)
+        lists = {
+            name: None if values is None else [values[i] for i in indices]
+            for name, values in (("fine_points", self.fine_points), ("observers", self.observers))
+        }
+        return replace(self, images=self.images[indices], targets=self.targets[indices], **lists)
+
+    def halves(self, seed: int = 0) -> tuple["GazeSet", "GazeSet"]:
+        """The same images seen by one half of each image's observers, and by the other, drawn at random.
+
+        Targets are the densities of each half's fixations. Raises ValueError for a set without fixations, or
+        with an image of a single observer.
+        """
+        if self.fine_points is None:
+            raise ValueError(f"{self.name} has no fixations to divide")
+        rng = np.random.default_rng(seed)
+        parts = ([], [])
+        for i, observers in enumerate(self.observers):
+            people = rng.permutation(np.unique(observers))
+            if len(people) < 2:
+                raise ValueError(f"image {i} of {self.name} has {len(people)} observers, fewer than two")
+            first = np.isin(observers, people[: len(people) // 2])
+            x, y = self.fine_points[i]
+            for part, kept in zip(parts, (first, ~first), strict=True):
+                part.append(((x[kept], y[kept]), observers[kept]))
+        halves = []
+        for part in parts:
+            points, observers = (list(column) for column in zip(*part, strict=True))
+            half = replace(self, name=f"{self.name}, half", fine_points=points, observers=observers)
+            halves.append(replace(half, targets=densities(half.points)))
+        return tuple(halves)
 
     @property
     def pairs(self) -> Pairs:
@@ -94,10 +131,28 @@ def split(profile: str, train_images: int | None, test_images: int | None) -> Sp
 
 def from_fixations(fixations: data.FixationSet, showable: bool) -> GazeSet:
     """A fixation set at the network's sizes, with its fixation density as targets."""
-    points = fixations.points(MAP_SIZE, MAP_SIZE)
-    targets = densities(points)
     images = fixations.images(INPUT_SIZE, INPUT_SIZE)
-    return GazeSet(fixations.name, images, targets, points, "real", showable)
+    return _with_densities(
+        fixations.name,
+        images,
+        fixations.points(FINE_SIZE, FINE_SIZE),
+        fixations.observers(),
+        "real",
+        showable,
+    )
+
+
+def _with_densities(
+    name: str,
+    images: np.ndarray,
+    fine_points: list[Points],
+    observers: list[np.ndarray],
+    source: str,
+    showable: bool,
+) -> GazeSet:
+    blank = np.empty((len(images), 0, 0), np.float32)
+    gaze = GazeSet(name, images, blank, fine_points, observers, source, showable)
+    return replace(gaze, targets=densities(gaze.points))
 
 
 def shrunk(maps: np.ndarray) -> np.ndarray:
@@ -125,9 +180,10 @@ def _digits(train_images: int | None, test_images: int | None) -> Split:
 
 def _digit_set(count: int, part: str) -> GazeSet:
     digits = cluttered_digits(count, split=part)
-    scale = MAP_SIZE / digits.images.shape[1]
+    scale = FINE_SIZE / digits.images.shape[1]
     points = [(np.floor(x * scale), np.floor(y * scale)) for x, y in zip(digits.x, digits.y, strict=True)]
-    return GazeSet(digits.name, digits.images, densities(points), points, "embedded", True)
+    simulated = [np.arange(len(x)) % 10 for x, _ in points]
+    return _with_densities(digits.name, digits.images, points, simulated, "embedded", True)
 
 
 def _fixation_sets() -> Split:
@@ -149,7 +205,7 @@ def _fixation_sets() -> Split:
         antialias=True,
     )
     images = images.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    maps_alone = GazeSet(recovered.name, images, shrunk(recovered.maps), None, "real")
+    maps_alone = GazeSet(recovered.name, images, shrunk(recovered.maps), None, None, "real")
     mit1003 = from_fixations(data.fixation_set("mit1003"), False)
     return Split(training, validation, shown, [mit1003, maps_alone])
 
@@ -166,14 +222,16 @@ def _salicon() -> Split:
 def _salicon_set(salicon: data.SaliconSet) -> GazeSet:
     maps = salicon.maps(MAP_SIZE, MAP_SIZE)
     maps = maps / maps.max((1, 2), keepdims=True).clip(1e-6)
-    points = salicon.points(MAP_SIZE, MAP_SIZE)
+    points = salicon.points(FINE_SIZE, FINE_SIZE)
     name = f"SALICON {salicon.edition} {salicon.kind}"
-    return GazeSet(name, salicon.images(INPUT_SIZE, INPUT_SIZE), maps, points, "paper")
+    images = salicon.images(INPUT_SIZE, INPUT_SIZE)
+    return GazeSet(name, images, maps, points, salicon.observers(), "paper")
 
 
-def densities(points: list[Points]) -> np.ndarray:
-    """Fixation densities (N, 48, 48) float32, peak 1, of points on the 48x48 grid."""
-    return np.stack([fixation_density(x, y, (MAP_SIZE, MAP_SIZE), DENSITY_SIGMA) for x, y in points])
+def densities(points: list[Points], finer: int = 1) -> np.ndarray:
+    """Fixation densities (N, H, W) float32, peak 1, of points on the 48x48 grid, or on one so much finer."""
+    shape = (finer * MAP_SIZE, finer * MAP_SIZE)
+    return np.stack([fixation_density(x, y, shape, finer * DENSITY_SIGMA) for x, y in points])
 
 
 def evenly(length: int, count: float) -> np.ndarray:

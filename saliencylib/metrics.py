@@ -261,11 +261,10 @@ def _auc(
         return _auc_continuous(map.ravel(), fixated, pool, splits, count, rng)
     if not 0 < step <= 1:
         raise ValueError(f"step must lie in (0, 1], not {step}")
-    levels = _levels(map, step)
     size = int(1 / step + 1e-9) + 1
-    positives = np.bincount(levels[fixated], minlength=size) / fixated.size
+    positives = np.bincount(_levels(map, fixated, step), minlength=size) / fixated.size
     share_above = 1 - np.cumsum(positives) + positives / 2
-    negatives = np.bincount(levels if pool is None else levels[pool], minlength=size)
+    negatives = np.bincount(_levels(map, slice(None) if pool is None else pool, step), minlength=size)
     if splits is None:
         return float(share_above @ negatives / negatives.sum())
     if pool is None:
@@ -294,12 +293,13 @@ def _auc_continuous(
     return float(np.mean([share_above[draw].mean() for draw in draws]))
 
 
-def _levels(map: np.ndarray, step: float) -> np.ndarray:
-    """The highest threshold 0, step, 2 step, ... that each pixel of the [0, 1]-scaled map reaches; flat."""
+def _levels(map: np.ndarray, pixels: np.ndarray | slice, step: float) -> np.ndarray:
+    """The highest threshold 0, step, 2 step, ... that flat pixels of the [0, 1]-scaled map reach."""
     low, high = map.min(), map.max()
+    values = map.ravel()[pixels]
     if low == high:
-        return np.zeros(map.size, np.int64)
-    scaled = (map.ravel() - low) / ((high - low) * step)
+        return np.zeros(values.size, np.int64)
+    scaled = (values - low) / ((high - low) * step)
     return (scaled + 1e-9).astype(np.int64)  # rounding must not push a value below the threshold it equals
 
 

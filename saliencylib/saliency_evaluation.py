@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats as scipy_stats
 
 from saliencylib import metrics, stats
 from saliencylib.gaze import GazeSet
+from saliencylib.saliency_training import Trained, predict
 from saliencylib.stats import Estimate
 
-LOSS_NAMES = {"mse": "MSE", "l1": "L1"}
 PRINTED_METRICS = {"cc": "CC", "auc_shuffled": "shuffled AUC", "auc_borji": "AUC-Borji"}
 # Tables III and IV on SALICON validation images, in the order of PRINTED_METRICS.
 PRINTED = {
@@ -96,15 +97,25 @@ def printed_table(number: str, summaries: pd.DataFrame, losses: Sequence[str]) -
     return pd.concat([printed, ours[printed.columns]], ignore_index=True)
 
 
+def predictions(
+    trained: Sequence[Trained], gaze: GazeSet, device: torch.device
+) -> dict[tuple[str, int], np.ndarray]:
+    """The maps (N, 48, 48) of every trained network for a set's images, by recipe name and seed."""
+    return {
+        (run.recipe.name, run.recipe.seed): predict(run.model, run.recipe, gaze.images, device)
+        for run in trained
+    }
+
+
 def network_scores(
     predicted: Mapping[str, Mapping[tuple[str, int], np.ndarray]], tests: Sequence[GazeSet]
 ) -> pd.DataFrame:
-    """``scores`` of every trained network on every test; ``predicted`` has maps by test and (loss, seed)."""
+    """``scores`` of every trained network on every test; ``predicted`` has ``predictions`` by test."""
     return pd.concat(
         [
-            scores(LOSS_NAMES[loss], seed, maps, test)
+            scores(name, seed, maps, test)
             for test in tests
-            for (loss, seed), maps in predicted[test.name].items()
+            for (name, seed), maps in predicted[test.name].items()
         ],
         ignore_index=True,
     )
@@ -143,6 +154,45 @@ def relative_gain(scored: pd.DataFrame, data: str, metric: str) -> Estimate:
     """100 (L1 / MSE - 1) of a metric's mean over images, paired by seed (SC-D1 to D3)."""
     means = scored[scored["data"] == data].groupby(["predictor", "seed"])[metric].mean()
     return stats.mean_interval((100 * (means["L1"] / means["MSE"] - 1)).to_numpy())
+
+
+def difference(scored: pd.DataFrame, data: str, metric: str, of: str, over: str = "MSE") -> Estimate:
+    """A metric's mean over images of one network minus that of another, paired by the seeds both have."""
+    means = scored[scored["data"] == data].groupby(["predictor", "seed"])[metric].mean()
+    return stats.mean_interval((means[of] - means[over]).dropna().to_numpy())
+
+
+def variants_table(scored: pd.DataFrame, over: str = "MSE") -> pd.DataFrame:
+    """Every network against the one trained with MSE: rows predictor, data, metric, difference, low, high,
+    p, smallest visible, seeds. Metrics are the paper's three, where the set has them."""
+    rows = []
+    for data, part in scored.groupby("data", sort=False):
+        for metric in (name for name in PRINTED_METRICS if part[name].notna().any()):
+            for name in part["predictor"].drop_duplicates():
+                if name != over:
+                    found = difference(scored, data, metric, name, over)
+                    numbers = (found.value, found.low, found.high, found.p, found.detectable, found.n)
+                    rows.append((name, data, metric, *numbers))
+    columns = ["difference", "low", "high", "p", "smallest visible", "seeds"]
+    return pd.DataFrame(rows, columns=["predictor", "data", "metric", *columns])
+
+
+def best_variant(
+    predicted: Mapping[tuple[str, int], np.ndarray], truths: np.ndarray, names: Sequence[str]
+) -> str:
+    """The network among ``names`` with the highest mean CC over seeds and images; for validation images."""
+    found = {
+        name: np.mean([correlations(maps, truths) for (n, _), maps in predicted.items() if n == name])
+        for name in names
+    }
+    return max(found, key=found.get)
+
+
+def spread_of_two_runs(scored: pd.DataFrame, data: str, metric: str, predictor: str = "MSE") -> float:
+    """The standard deviation, in %, of the relative difference of two seeds' means of a metric."""
+    part = scored[(scored["data"] == data) & (scored["predictor"] == predictor)]
+    means = part.groupby("seed")[metric].mean()
+    return float(100 * np.sqrt(2) * means.std(ddof=1) / means.mean())
 
 
 def centre_bias(maps: np.ndarray, mean_map: np.ndarray) -> float:
@@ -204,6 +254,18 @@ def worst_tenth_minus_rest(values: np.ndarray, scored: np.ndarray) -> Estimate:
     return Estimate(
         float(worst.mean() - rest.mean()), float(low), float(high), len(values), float(test.pvalue), "images"
     )
+
+
+def by_decile(values: np.ndarray, scored: np.ndarray) -> pd.DataFrame:
+    """Means of ``values`` (N,) in ten groups of images from the lowest to the highest score.
+
+    Rows tenth (1 to 10), value, low, high (95 % bootstrap over the group's images), n.
+    """
+    rows = []
+    for tenth, group in enumerate(np.array_split(np.argsort(scored, kind="stable"), 10), 1):
+        found = stats.bootstrap_interval(values[group])
+        rows.append((tenth, found.value, found.low, found.high, found.n))
+    return pd.DataFrame(rows, columns=["tenth", "value", "low", "high", "n"])
 
 
 def three_forms(maps: np.ndarray, test: GazeSet) -> pd.DataFrame:

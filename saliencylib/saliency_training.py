@@ -7,58 +7,77 @@ and runs with equal seeds and different losses share weights and order.
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from scipy.ndimage import gaussian_filter
 from torch import nn
-from torch.nn import functional
 
-from saliencylib import cache, checkpoints, shallow_cnn
+from saliencylib import cache, checkpoints, saliency_losses, shallow_cnn
 from saliencylib.checkpoints import mixed_precision, native_bf16
+from saliencylib.saliency_losses import LOSSES
 from saliencylib.shallow_cnn import MAP_SIZE, ShallowSaliencyCNN, shallow_saliency_cnn
 
-# Both take predictions and targets (N, 48, 48) and average over images and pixels.
-LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "mse": functional.mse_loss,
-    "l1": functional.l1_loss,
-}
-STARTS = ("paper", "mean map")
+STARTS = ("paper", "he", "mean map")
 OPTIMISERS = ("sgd", "adamw")
+FLIPS = ("all", "half of each batch")
+LEFT = 0.98  # a network has left the mean map when its loss is below this share of the mean map's
 LOG = ("train_steps", "train_losses", "validation_epochs", "validation_losses", "seconds")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run but its data. The defaults are the paper's (section VI.D)."""
+    """Everything that decides a training run but its data. The defaults are the paper's (section VI.D).
+
+    ``rates`` and ``momenta`` run from their first value to their second in equal steps per epoch. ``flips``
+    "all" adds every image's mirror image to the training set, "half of each batch" mirrors images as they
+    come. ``target_range`` is what the targets' 0 and 1 become for the loss, ``blur`` the width (pixels of the
+    48x48 grid) of the Gaussian over predictions; ``preset``, ``width``, ``hidden`` and ``prior`` are those of
+    ``shallow_saliency_cnn``.
+    """
 
     loss: str = "mse"
     seed: int = 0
     preset: str = "replication"
     width: float = 1.0
     hidden: int | None = None
+    prior: bool = False
     start: str = "paper"
     optimiser: str = "sgd"
     rates: tuple[float, float] = (0.03, 0.0001)
-    momentum: float = 0.9
+    momenta: tuple[float, float] = (0.9, 0.9)
     weight_decay: float = 0.0005
     batch: int = 128
     epochs: int = 1000
     loss_every: int = 5
     validate_every: int = 5
     checkpoint_every: int = 50
+    flips: str = "all"
+    target_range: tuple[float, float] = (0.0, 1.0)
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         for value, valid, what in (
             (self.loss, tuple(LOSSES), "loss"),
             (self.start, STARTS, "start"),
             (self.optimiser, OPTIMISERS, "optimiser"),
+            (self.flips, FLIPS, "flips"),
         ):
             if value not in valid:
                 raise ValueError(f"{what} must be one of {', '.join(valid)}, not {value!r}")
+        if self.target_range != (0, 1) and self.loss not in ("mse", "l1"):
+            raise ValueError(f"the loss {self.loss!r} needs targets between 0 and 1, not {self.target_range}")
+
+    @property
+    def name(self) -> str:
+        """The recipe's loss, and what else sets it apart from the others of its run."""
+        name = LOSSES[self.loss].name + (", learned prior" if self.prior else "")
+        return name + (", 10x10" if self.preset == "10x10" else "")
 
     def steps(self, images: int) -> int:
         """Steps an epoch for that many images, flips counted; the last batch may be smaller."""
@@ -72,9 +91,39 @@ class Recipe:
         """Learning rate of an epoch, counted from 0: from ``rates[0]`` to ``rates[1]`` in equal steps."""
         return float(np.linspace(*self.rates, self.epochs)[epoch])
 
+    def momentum(self, epoch: int) -> float:
+        """Momentum of an epoch, counted from 0, as ``rate``."""
+        return float(np.linspace(*self.momenta, self.epochs)[epoch])
+
+    def loss_of(self, answers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The recipe's loss of answers for targets in [0, 1], both (N, 48, 48)."""
+        low, high = self.target_range
+        return LOSSES[self.loss].of(answers, low + (high - low) * targets)
+
+    def maps_of(self, answers: torch.Tensor) -> torch.Tensor:
+        """Answers (N, 48, 48) of a network of this recipe, read as maps in [0, 1]."""
+        low, high = self.target_range
+        return LOSSES[self.loss].maps((answers - low) / (high - low))
+
+    def answer_for(self, maps: torch.Tensor) -> torch.Tensor:
+        """The answers that ``maps_of`` reads as these maps."""
+        low, high = self.target_range
+        return low + (high - low) * LOSSES[self.loss].answers(maps)
+
 
 RECIPES: Mapping[str, Recipe] = {
     "as printed": Recipe(),
+    # The original release of Pan et al., which the paper re-implements. Choice: the paper's weight decay and
+    # batch, which are not known to differ.
+    "original release": Recipe(
+        preset="pan2016",
+        rates=(0.05, 0.0001),
+        momenta=(0.9, 0.999),
+        epochs=1200,
+        flips="half of each batch",
+        target_range=(-1.0, 1.0),
+        blur=3.0,
+    ),
     "starts at the mean map": Recipe(
         width=0.5,
         hidden=1152,
@@ -126,30 +175,22 @@ def train(
     """
     if not len(training) or not len(validation):
         raise ValueError("training needs at least one image to train on and one to validate on")
-    arrays = (training.images, training.targets, validation.images, validation.targets)
-    code = (
-        sys.modules[__name__],
-        shallow_cnn,
-        checkpoints,
-        torch.__version__,
-        device.type,
-        native_bf16(device),
+    path = (cache.CACHE / "shallow_cnn" if folder is None else folder) / (
+        f"{_key(recipe, training, validation, device)}.safetensors"
     )
-    name = f"{cache.key(asdict(recipe), *arrays, *code)}.safetensors"
-    path = (cache.CACHE / "shallow_cnn" if folder is None else folder) / name
     model = untrained(recipe, training).to(device)
     optimiser = _optimiser(model, recipe)
     done, saved = checkpoints.restore(path, model, optimiser)
     log = {name: saved.get(name, []) for name in LOG}
     if done < recipe.epochs:
-        images, targets = _on_device(training, device, flips=True)
+        images, targets = _on_device(training, device, flips=recipe.flips == "all")
         check = _on_device(validation, device, flips=False)
     for epoch in range(done, recipe.epochs):
         began = time.perf_counter()
         _one_epoch(model, optimiser, recipe, epoch, images, targets, log)
         if (epoch + 1) % recipe.validate_every == 0:
             log["validation_epochs"].append(epoch + 1)
-            log["validation_losses"].append(_validation_loss(model, recipe, *check))
+            log["validation_losses"].append(_validation_loss(model, recipe, *check)[0])
         log["seconds"].append(time.perf_counter() - began)
         if not np.isfinite(log["train_losses"][-1:] + log["validation_losses"][-1:]).all():
             raise FloatingPointError(f"the loss is not finite after epoch {epoch + 1} of {recipe}")
@@ -164,9 +205,12 @@ def train(
 
 def untrained(recipe: Recipe, training: Pairs) -> ShallowSaliencyCNN:
     """The recipe's network at its start, on the CPU; its weights follow from the seed (and the mean map)."""
-    model = shallow_saliency_cnn(recipe.preset, recipe.hidden, recipe.width, recipe.seed)
-    if recipe.start == "mean map":
-        shallow_cnn.mean_map_start(model, torch.from_numpy(mean_map(training)), recipe.seed)
+    model = shallow_saliency_cnn(recipe.preset, recipe.hidden, recipe.width, recipe.seed, recipe.prior)
+    if recipe.start == "he":
+        shallow_cnn.he_start(model, recipe.seed)
+    elif recipe.start == "mean map":
+        mean_answer = recipe.answer_for(torch.from_numpy(mean_map(training)))
+        shallow_cnn.mean_map_start(model, mean_answer, recipe.seed)
     return model
 
 
@@ -189,36 +233,43 @@ def train_all(
     wastes no time on waiting, and the numbers do not depend on how many cores there are. On a GPU they
     follow one another.
     """
-    workers = 1 if device.type == "cuda" else min(len(recipes), torch.get_num_threads())
-    with Parallel(n_jobs=workers, max_nbytes="1M") as parallel:
-        return parallel(
-            delayed(_train_on_one_thread)(recipe, training, validation, device, folder) for recipe in recipes
-        )
+    return _together(train, recipes, device, training, validation, device, folder)
 
 
-def _train_on_one_thread(*arguments: object) -> Trained:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train(*arguments)
-    finally:
-        torch.set_num_threads(threads)
+def trace(
+    recipe: Recipe, training: Pairs, validation: Pairs, steps: int, every: int, device: torch.device
+) -> pd.DataFrame:
+    """The first ``steps`` steps of a recipe, watched: does it leave the mean map, and when?
 
-
-def first_steps(recipe: Recipe, training: Pairs, steps: int, device: torch.device) -> Trained:
-    """The first ``steps`` steps of a recipe, every loss noted, nothing validated and nothing saved.
-
-    They use images spread evenly over the training set. Raises ValueError when there are too few.
+    A row for the start and for every ``every`` steps, with columns step, loss (validation loss as a share of
+    the mean map's) and spread (how much answers differ between images, the mean standard deviation of a
+    pixel, as a share of how much the truths do). Kept in the cache.
     """
-    count = steps * recipe.batch // 2
-    if count > len(training):
-        raise ValueError(f"{steps} steps need {count} images and their flips, not {len(training)}")
-    chosen = np.arange(count) * len(training) // count
-    images, targets = _on_device(Pairs(training.images[chosen], training.targets[chosen]), device, flips=True)
-    model = untrained(recipe, training).to(device)
-    log = {name: [] for name in LOG}
-    _one_epoch(model, _optimiser(model, recipe), replace(recipe, loss_every=1), 0, images, targets, log)
-    return Trained(model.eval(), recipe, **{name: np.array(values) for name, values in log.items()})
+    path = cache.CACHE / "shallow_cnn" / f"{_key(recipe, training, validation, device, steps, every)}.npz"
+    found = cache.load_arrays(path)
+    if found is None:
+        found = _traced(recipe, training, validation, steps, every, device)
+        cache.save_arrays(path, **found)
+    return pd.DataFrame(found)
+
+
+def traces(
+    recipes: Mapping[str, Recipe],
+    training: Pairs,
+    validation: Pairs,
+    steps: int,
+    every: int,
+    device: torch.device,
+) -> pd.DataFrame:
+    """``trace`` of every recipe, with its name in the column ``name``; trainings share the cores."""
+    rows = _together(trace, recipes.values(), device, training, validation, steps, every, device)
+    return pd.concat([frame.assign(name=name) for name, frame in zip(recipes, rows, strict=True)])
+
+
+def left_plateau(trace: pd.DataFrame) -> float:
+    """The first step of a ``trace`` at which the loss is below 98 % of the mean map's; NaN if it never is."""
+    below = trace.loc[trace["loss"] < LEFT, "step"]
+    return float(below.iloc[0]) if len(below) else float("nan")
 
 
 def recipes(base: Recipe, losses: Sequence[str], seeds: Sequence[int]) -> list[Recipe]:
@@ -228,15 +279,105 @@ def recipes(base: Recipe, losses: Sequence[str], seeds: Sequence[int]) -> list[R
 
 @torch.no_grad()
 def predict(
-    model: ShallowSaliencyCNN, images: np.ndarray, device: torch.device, batch: int = 256
+    model: ShallowSaliencyCNN, recipe: Recipe, images: np.ndarray, device: torch.device, batch: int = 256
 ) -> np.ndarray:
-    """Saliency maps (N, 48, 48) float32, cut to [0, 1], of images (N, 96, 96, 3) uint8; in float32."""
+    """Saliency maps (N, 48, 48) float32 in [0, 1] of images (N, 96, 96, 3) uint8, for a network of a recipe.
+
+    Computed in float32.
+    """
     model = model.to(device).eval()
     maps = np.empty((len(images), MAP_SIZE, MAP_SIZE), np.float32)
     for start in range(0, len(images), batch):
         part = torch.from_numpy(images[start : start + batch]).to(device).permute(0, 3, 1, 2)
-        maps[start : start + batch] = model(_floats(part)).clamp(0, 1).cpu().numpy()
-    return maps
+        maps[start : start + batch] = recipe.maps_of(model(_floats(part))).cpu().numpy()
+    return gaussian_filter(maps, (0, recipe.blur, recipe.blur)) if recipe.blur else maps
+
+
+def training_step(
+    model: ShallowSaliencyCNN,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+) -> torch.Tensor:
+    """One step on a batch of images (N, 3, 96, 96) uint8 and targets (N, 48, 48); its loss, on the device."""
+    if recipe.flips == "half of each batch":
+        half = len(images) // 2
+        images = torch.cat([images[:half].flip(3), images[half:]])
+        targets = torch.cat([targets[:half].flip(2), targets[half:]])
+    with mixed_precision(images.device):
+        answers = model(_floats(images))
+    loss = recipe.loss_of(answers.float(), targets)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+def _key(recipe: Recipe, training: Pairs, validation: Pairs, device: torch.device, *more: object) -> str:
+    """Names a run by everything that its numbers depend on."""
+    arrays = (training.images, training.targets, validation.images, validation.targets)
+    code = (sys.modules[__name__], saliency_losses, shallow_cnn, checkpoints, torch.__version__)
+    return cache.key(asdict(recipe), *arrays, *code, device.type, native_bf16(device), *more)
+
+
+def _together(function, recipes: Sequence[Recipe], device: torch.device, *arguments: object) -> list:
+    """``function(recipe, *arguments)`` for every recipe, side by side on a CPU."""
+    workers = 1 if device.type == "cuda" else min(len(recipes), torch.get_num_threads())
+    with Parallel(n_jobs=workers, max_nbytes="1M") as parallel:
+        return parallel(delayed(_on_one_thread)(function, recipe, *arguments) for recipe in recipes)
+
+
+def _on_one_thread(function, *arguments: object) -> object:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(*arguments)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _traced(
+    recipe: Recipe, training: Pairs, validation: Pairs, steps: int, every: int, device: torch.device
+) -> dict[str, np.ndarray]:
+    images, targets = _on_device(training, device, flips=recipe.flips == "all")
+    check = _on_device(validation, device, flips=False)
+    level = torch.from_numpy(mean_map(training)).to(device).expand_as(check[1])
+    of_mean_map = float(recipe.loss_of(recipe.answer_for(level), check[1]))
+    truths = float(check[1].std(0).mean())
+    model = untrained(recipe, training).to(device)
+    optimiser = _optimiser(model, recipe)
+    rows = [(0, *_validation_loss(model, recipe, *check))]
+    step = 0
+    for epoch in range(-(-steps // recipe.steps(len(images)))):
+        for _ in _steps(model, optimiser, recipe, epoch, images, targets):
+            step += 1
+            if step % every == 0:
+                rows.append((step, *_validation_loss(model, recipe, *check)))
+                model.train()
+            if step == steps:
+                break
+    step, loss, spread = np.array(rows).T
+    return {"step": step, "loss": loss / of_mean_map, "spread": spread / truths}
+
+
+def _steps(
+    model: ShallowSaliencyCNN,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    epoch: int,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+) -> Iterator[torch.Tensor]:
+    """The losses of the steps of ``epoch`` (from 0), each made when it is asked for."""
+    model.train()
+    for group in optimiser.param_groups:
+        group["lr"] = recipe.rate(epoch)
+        if recipe.optimiser == "sgd":
+            group["momentum"] = recipe.momentum(epoch)
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images))
+    for chosen in torch.from_numpy(order).to(images.device).split(recipe.batch):
+        yield training_step(model, optimiser, recipe, images[chosen], targets[chosen])
 
 
 def _one_epoch(
@@ -249,21 +390,10 @@ def _one_epoch(
     log: dict[str, list[float]],
 ) -> None:
     """Train ``epoch`` (from 0) on the device's tensors; losses are fetched once, at its end."""
-    model.train()
-    loss_of = LOSSES[recipe.loss]
-    for group in optimiser.param_groups:
-        group["lr"] = recipe.rate(epoch)
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images))
     noted = []
-    for step, chosen in enumerate(torch.from_numpy(order).to(images.device).split(recipe.batch), 1):
-        with mixed_precision(images.device):
-            maps = model(_floats(images[chosen]))
-        loss = loss_of(maps.float(), targets[chosen])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+    for step, loss in enumerate(_steps(model, optimiser, recipe, epoch, images, targets), 1):
         if step % recipe.loss_every == 0:
-            noted.append(loss.detach())
+            noted.append(loss)
             log["train_steps"].append(epoch * recipe.steps(len(images)) + step)
     log["train_losses"] += torch.stack(noted).tolist() if noted else []
 
@@ -271,20 +401,19 @@ def _one_epoch(
 @torch.no_grad()
 def _validation_loss(
     model: ShallowSaliencyCNN, recipe: Recipe, images: torch.Tensor, targets: torch.Tensor
-) -> float:
-    """The loss over all validation images, in float32."""
+) -> tuple[float, float]:
+    """Over all validation images, in float32: the loss, and the mean standard deviation of a map's pixels."""
     model.eval()
-    total = sum(
-        LOSSES[recipe.loss](model(_floats(part)), truth).double() * len(part)
-        for part, truth in zip(images.split(256), targets.split(256), strict=True)
-    )
-    return float(total / len(images))
+    answers = torch.cat([model(_floats(part)) for part in images.split(256)])
+    parts = zip(answers.split(256), targets.split(256), strict=True)
+    total = sum(recipe.loss_of(answer, truth).double() * len(truth) for answer, truth in parts)
+    return float(total / len(images)), float(recipe.maps_of(answers).std(0).mean())
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     options = {"lr": recipe.rates[0], "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=recipe.momentum, nesterov=True, **options)
+        return torch.optim.SGD(model.parameters(), momentum=recipe.momenta[0], nesterov=True, **options)
     return torch.optim.AdamW(model.parameters(), **options)
 
 

@@ -1,7 +1,12 @@
+import sys
+
+import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from saliencylib import benchmarks, models
+from saliencylib import benchmarks, metrics, models, saliency_training
+from saliencylib.shallow_cnn import shallow_saliency_cnn
 
 CPU = torch.device("cpu")
 
@@ -25,6 +30,72 @@ def test_training_cost_counts_the_arithmetic_of_a_run():
     assert table.loc["nin", "run"] == pytest.approx(
         120 * (2500 * table.loc["nin", "step"] + 4000 * table.loc["nin", "test"])
     )
+
+
+def test_metric_speed_counts_all_maps_and_does_without_pysaliency(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pysaliency.roc", None)
+    table = benchmarks.metric_speed(count=12, shape=(24, 32), splits=3, plain_count=2).set_index("metric")
+    assert list(table.index) == ["auc_borji", "auc_shuffled"] and (table["maps"] == 12).all()
+    assert table["ratio"].tolist() == pytest.approx((table["plain"] / table["seconds"]).tolist())
+    assert (table["plain"] > 0).all() and table["pysaliency"].isna().all()
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_published_loop_and_metrics_agree_within_their_sampling_error(shuffled):
+    rng = np.random.default_rng(5)
+    map = benchmarks._smooth_maps(1, (24, 32))[0]
+    high, low = (np.argwhere(part) for part in (map > np.median(map), map < np.quantile(map, 0.8)))
+    y, x = rng.choice(high, 20).T
+    v, u = rng.choice(low, 30).T
+    others = [(u[:9], v[:9]), (u[9:], v[9:])]
+    loop = [
+        benchmarks._published_area(map, x, y, others if shuffled else None, 10, 0.1, rng) for _ in range(200)
+    ]
+    borji, shuffled_area = metrics.auc_borji(map, x, y, None), metrics.auc_shuffled(map, x, y, others, None)
+    error = np.std(loop) / np.sqrt(len(loop))
+    assert abs(np.mean(loop) - (shuffled_area if shuffled else borji)) < 4 * error
+    assert abs(borji - shuffled_area) > 10 * error
+
+
+def test_pysaliency_is_timed_on_the_area_that_the_splits_estimate():
+    pytest.importorskip("pysaliency", reason="the extra `oracle` is not installed")
+    rng = np.random.default_rng(5)
+    map = benchmarks._smooth_maps(1, (24, 32))[0]
+    x, y, u, v = (rng.integers(24, size=20) for _ in range(4))
+    area = benchmarks._pysaliency_areas()
+    assert area(map, x, y, None) == pytest.approx(metrics.auc_borji(map, x, y, None, None))
+    expected = metrics.auc_shuffled(map, x, y, [(u, v)], None, None)
+    assert area(map, x, y, [(u, v)]) == pytest.approx(expected)
+    assert (benchmarks.metric_speed(12, (24, 32), 3, 2)["pysaliency"] > 0).all()
+
+
+def test_shallow_step_cost_compares_a_step_with_its_parts():
+    table = benchmarks.shallow_step_cost(CPU, batch=4, width=0.1, hidden=64, repeats=2).set_index("network")
+    assert list(table.index) == ["exact", "short"] and (table > 0).all(axis=None)
+    parts = table["floor"] + table["optimiser"]
+    assert table["ratio"].tolist() == pytest.approx((table["step"] / parts).tolist())
+
+
+def test_floor_has_the_arithmetic_of_a_step():
+    network = shallow_saliency_cnn(hidden=64, width=0.1)
+    layers = benchmarks._bare_layers(network, torch.rand(2, 3, 96, 96))
+    with FlopCounterMode(display=False) as floor:
+        for layer in layers:
+            layer()
+    images, targets = torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.rand(2, 48, 48)
+    optimiser = torch.optim.SGD(network.parameters(), 0.01)
+    with FlopCounterMode(display=False) as step:
+        saliency_training.training_step(network, optimiser, saliency_training.Recipe(), images, targets)
+    assert floor.get_total_flops() == step.get_total_flops()
+
+
+def test_floor_does_not_add_up_gradients():
+    network = shallow_saliency_cnn(hidden=64, width=0.1)
+    last = benchmarks._bare_layers(network, torch.rand(2, 3, 96, 96))[-1]
+    last()
+    once = network.output.weight.grad.clone()
+    last()
+    assert once.any() and torch.equal(network.output.weight.grad, once)
 
 
 def test_unknown_benchmark_is_refused(capsys):

@@ -58,6 +58,15 @@ def test_figures_state_n_seeds_and_data_and_name_their_axes():
         labelled(figure)
 
 
+def test_a_mask_that_only_one_network_has_keeps_its_name():
+    rows = [("alexnet", m, 1.0, 0.5, 1.5, 3) for m in ("RC", "HC", "own mean")] + [
+        ("nin", "RC", 1.0, 0.5, 1.5, 3)
+    ]
+    table = pd.DataFrame(rows, columns=["network", "mask", "points", "low", "high", "seeds"])
+    axes = figures.figure_controls(table, "somewhere").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["RC", "HC", "own mean"]
+
+
 def test_titles_state_the_finding():
     log = log_of([*sal_mask.MASKS, "centre", "shuffled"])
     better = log.copy()

@@ -281,7 +281,7 @@ def test_wrong_shapes_and_negative_distributions_are_refused():
 
 def test_value_on_a_threshold_reaches_it():
     saliency = np.array([[0, 153, 255]], np.uint8)  # 153 / 255 is the threshold 0.6, but for rounding
-    assert metrics._levels(saliency.astype(float), 0.1).tolist() == [0, 6, 10]
+    assert metrics._levels(saliency.astype(float), slice(None), 0.1).tolist() == [0, 6, 10]
 
 
 # --- whole sets --------------------------------------------------------------------------------------------

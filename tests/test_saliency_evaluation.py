@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 
 from saliencylib import figures_shallow_cnn, gaze, metrics, saliency_training
 from saliencylib import saliency_evaluation as evaluation
+from saliencylib.stats import Estimate
 
 CPU = torch.device("cpu")
 
@@ -30,9 +31,8 @@ def trained(parts, tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(parts, trained):
     test = parts.tests[0]
-    maps = {
-        (t.recipe.loss, t.recipe.seed): saliency_training.predict(t.model, test.images, CPU) for t in trained
-    }
+    maps = evaluation.predictions(trained, test, CPU)
+    assert list(maps) == [("MSE", 0), ("MSE", 1), ("L1", 0), ("L1", 1)]
     return evaluation.network_scores({test.name: maps}, parts.tests)
 
 
@@ -44,7 +44,7 @@ def test_scores_have_a_row_an_image_and_run(parts, scored):
 
 
 def test_maps_alone_have_map_metrics_only(parts):
-    alone = replace(parts.tests[0], points=None)
+    alone = replace(parts.tests[0], fine_points=None)
     frame = evaluation.scores("truth", 0, alone.targets, alone)
     assert list(frame.columns[4:]) == ["cc", "sim", "kl"]
     assert frame["cc"].to_numpy() == pytest.approx(1)
@@ -99,6 +99,39 @@ def test_relative_gain_is_paired_by_seed():
     scored = pd.DataFrame(rows, columns=["predictor", "seed", "cc"]).assign(data="d", image=0)
     gain = evaluation.relative_gain(scored, "d", "cc")
     assert gain.value == pytest.approx((10 + 5) / 2) and gain.n == 2
+
+
+def test_variants_are_compared_with_mse_by_seed():
+    rows = [
+        ("MSE", 0, 0.5),
+        ("MSE", 1, 0.4),
+        ("MSE", 2, 0.1),
+        ("KL divergence", 0, 0.6),
+        ("KL divergence", 1, 0.48),
+    ]
+    scored = pd.DataFrame(rows, columns=["predictor", "seed", "cc"]).assign(data="d", image=0)
+    scored = scored.assign(auc_shuffled=np.nan, auc_borji=np.nan)
+    table = evaluation.variants_table(scored)
+    assert table[["predictor", "metric", "seeds"]].to_numpy().tolist() == [["KL divergence", "cc", 2]]
+    assert table["difference"].iloc[0] == pytest.approx(0.09)
+    assert table["low"].iloc[0] < 0.09 < table["high"].iloc[0]
+    assert evaluation.spread_of_two_runs(scored, "d", "cc") == pytest.approx(
+        100 * np.std([0.5, 0.4, 0.1], ddof=1) * np.sqrt(2) / np.mean([0.5, 0.4, 0.1])
+    )
+
+
+def test_best_variant_has_the_highest_correlation():
+    truths = np.random.default_rng(0).random((4, 48, 48))
+    noise = np.random.default_rng(1).random((4, 48, 48))
+    predicted = {("a", 0): truths + noise, ("a", 1): noise, ("b", 0): truths, ("c", 0): truths}
+    assert evaluation.best_variant(predicted, truths, ["a", "b"]) == "b"
+
+
+def test_deciles_go_from_the_worst_to_the_best():
+    values, scored = np.arange(40.0), np.arange(40.0)[::-1]
+    found = evaluation.by_decile(values, scored)
+    assert found["tenth"].tolist() == list(range(1, 11)) and (found["n"] == 4).all()
+    assert found["value"].iloc[0] == 37.5 and found["value"].is_monotonic_decreasing
 
 
 def test_entropy_of_known_maps():
@@ -165,22 +198,22 @@ def test_three_forms_differ_and_agree(parts):
 
 
 def test_every_figure_is_drawn(parts, trained, scored):
-    by_loss = {loss: [t for t in trained if t.recipe.loss == loss] for loss in ("mse", "l1")}
+    by_loss = {name: [t for t in trained if t.recipe.name == name] for name in ("MSE", "L1")}
     shown = {
-        loss: saliency_training.predict(runs[0].model, parts.shown.images, CPU)
-        for loss, runs in by_loss.items()
+        name: saliency_training.predict(runs[0].model, runs[0].recipe, parts.shown.images, CPU)
+        for name, runs in by_loss.items()
     }
-    cc = evaluation.correlations(shown["mse"], parts.shown.targets)
+    cc = evaluation.correlations(shown["MSE"], parts.shown.targets)
     mean_map = saliency_training.mean_map(gaze.joined(parts.training))
     bias = pd.DataFrame(
-        [(loss, seed, 0.5 + seed) for loss in ("mse", "l1") for seed in (0, 1)],
+        [(name, seed, 0.5 + seed) for name in ("MSE", "L1") for seed in (0, 1)],
         columns=["loss", "seed", "bias"],
     )
     blind = evaluation.summary(evaluation.baseline_scores(mean_map, parts.tests), over="images")
     summaries = pd.concat([evaluation.summary(scored, over="seeds"), blind])
     drawn = [
         figures_shallow_cnn.figure_1(parts.shown, 4),
-        figures_shallow_cnn.figure_losses(by_loss["l1"], 0.1, "digits"),
+        figures_shallow_cnn.figure_losses(by_loss["L1"], 0.1, "digits"),
         figures_shallow_cnn.figure_4(trained[0], trained[0].model.conv1.weight.detach().numpy()),
         figures_shallow_cnn.figure_predictions(
             parts.shown, shown, evaluation.chosen_examples(cc, cc, each=2), 0
@@ -190,9 +223,65 @@ def test_every_figure_is_drawn(parts, trained, scored):
     ]
     assert all(isinstance(figure, Figure) for figure in drawn)
     assert "1.00" in drawn[2].get_suptitle()
-    assert "0 of 2 seeds" in drawn[5].axes[0].get_title(loc="left")
+    assert "0 of 2 seeds" in title(drawn[5])
 
 
-def test_smoothing_keeps_a_constant_and_averages():
-    assert np.allclose(figures_shallow_cnn.smoothed(np.full(9, 2.0), 4), 2)
-    assert figures_shallow_cnn.smoothed(np.array([0.0, 3, 0, 3, 0]), 3)[2] == pytest.approx(2)
+def title(figure):
+    return figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+
+
+def test_figures_of_curves_say_what_they_show(trained):
+    slow = [with_curve(t, [1, 0.5, 0.3, 0.2, 0.15, 0.12]) for t in trained]
+    assert "epoch 3 (MSE), 3 (L1)" in title(figures_shallow_cnn.figure_knees(slow, "digits"))
+    assert "50 % (MSE), 50 % (L1)" in title(figures_shallow_cnn.figure_gaps(slow, "digits"))
+    rows = [("a", s, 1 - s / 10, s / 10) for s in range(3)] + [("b", s, 1.2, 0.0) for s in range(3)]
+    traces = pd.DataFrame(rows, columns=["name", "step", "loss", "spread"])
+    plateau = figures_shallow_cnn.figure_plateau(traces, "digits")
+    assert "1 of 2 starts and optimisers" in title(plateau)
+    assert [text.get_text() for text in plateau.legends[0].get_texts()] == ["a: step 1", "b: stays"]
+
+
+def with_curve(trained, losses):
+    """A history of as many epochs as values, each training loss two thirds of the validation loss."""
+    epochs = np.arange(1, len(losses) + 1)
+    recipe = replace(trained.recipe, epochs=len(losses))
+    validation = np.array(losses)
+    return replace(
+        trained,
+        recipe=recipe,
+        train_losses=validation / 1.5,
+        validation_epochs=epochs,
+        validation_losses=validation,
+    )
+
+
+def test_figures_of_controls_say_what_they_show():
+    columns = ["predictor", "data", "metric", "difference", "low", "high", "seeds"]
+    variants = pd.DataFrame(
+        [("L1", "d", m, -0.1, -0.2, -0.05, 3) for m in ("cc", "auc_shuffled", "auc_borji")]
+        + [("KL divergence", "d", m, 0.1, 0.05, 0.2, 3) for m in ("cc", "auc_shuffled", "auc_borji")],
+        columns=columns,
+    )
+    assert "1 of 2 variants clearly beat" in title(figures_shallow_cnn.figure_variants(variants))
+    shares = pd.DataFrame(
+        [
+            (p, "cc", 0.5, s, s - 1, s + 1, 9)
+            for p, s in (("net", 40), ("RC", -9), ("centre", 0), ("other people", 100))
+        ],
+        columns=["predictor", "metric", "value", "share", "low", "high", "n"],
+    )
+    figure = figures_shallow_cnn.figure_shares(shares, "centre", "d")
+    assert "net goes 40 % of the way" in title(figure)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["net", "RC"]
+    wide, narrow = np.full(10, 9.0), np.append(np.full(9, 8.0), 10)
+    assert "on 90 % of images" in title(figures_shallow_cnn.figure_width(wide, narrow, "d"))
+    scores = pd.DataFrame({0: [0.1, 0.5, 0.9], 1: [0.2, 0.4, 0.8]})
+    agreement = Estimate(0.93, 0.9, 0.95, 3)
+    assert "0.93" in title(figures_shallow_cnn.figure_failures(scores, agreement, "d"))
+    deciles = evaluation.by_decile(np.append(np.full(4, 2.0), np.ones(36)), np.arange(40.0))
+    assert "2.00 times" in title(figures_shallow_cnn.figure_smoothness(deciles, "d"))
+    contrast = pd.DataFrame(
+        [("a", 0.2, 0.1, 0.3, 5), ("b", 0.1, -0.1, 0.3, 5)],
+        columns=["feature", "difference", "low", "high", "n"],
+    )
+    assert "1 of 2 features" in title(figures_shallow_cnn.figure_contrast(contrast, "d"))

@@ -42,6 +42,39 @@ def test_original_release_has_ten_by_ten_inputs_and_sixty_four_maps():
     assert isinstance(original.before_maxout, torch.nn.ReLU)
 
 
+def test_ten_by_ten_is_the_replication_without_padding():
+    unpadded = shallow_saliency_cnn("10x10", hidden=64)
+    assert unpadded.full.in_features == 10 * 10 * 128
+    assert isinstance(unpadded.before_maxout, torch.nn.Identity)
+
+
+def test_features_are_convolution_relu_and_pooling_in_the_written_order():
+    model = shallow_saliency_cnn(hidden=8, width=0.25)
+    shallow_cnn.he_start(model, seed=0)
+    images = torch.rand(shallow_cnn.CPU_PART + 3, 3, 96, 96)
+    maps = images
+    for conv, pool in zip(model.convolutions, model.pools, strict=True):
+        maps = pool(torch.relu(conv(maps)))
+    gradients = {}
+    for name, features in (("written", maps.flatten(1)), ("ours", model.features(images))):
+        gradients[name] = torch.autograd.grad((features**2).sum(), [c.weight for c in model.convolutions])
+    assert torch.allclose(model.features(images), maps.flatten(1), atol=1e-5)
+    for ours, written in zip(gradients["ours"], gradients["written"], strict=True):
+        assert torch.allclose(ours, written, rtol=1e-3, atol=1e-3 * written.abs().max().item())
+
+
+def test_learned_prior_multiplies_the_output_and_learns():
+    plain, model = (shallow_saliency_cnn(hidden=8, width=0.1, prior=prior) for prior in (False, True))
+    images = torch.rand(2, 3, 96, 96)
+    assert torch.equal(model(images), plain(images)), "no change at the start"
+    model(images).sum().backward()
+    assert model.prior.grad.abs().min() > 0
+    with torch.no_grad():
+        model.prior[0, 0] = 1.0
+    ratio = model(images) / plain(images)
+    assert ratio[0, 0, 0].item() == pytest.approx(2) and ratio[0, -1, -1].item() == pytest.approx(1)
+
+
 def test_maxout_takes_adjacent_pairs():
     model = shallow_saliency_cnn(hidden=6, width=0.1)
     model.full.weight.data.zero_()
@@ -63,6 +96,16 @@ def test_seed_fixes_and_changes_the_weights():
     first, again, other = (shallow_saliency_cnn(hidden=8, width=0.1, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.full.weight, again.full.weight)
     assert not torch.equal(first.full.weight, other.full.weight)
+
+
+def test_he_start_spreads_the_answers():
+    model = shallow_saliency_cnn(hidden=64, width=0.25)
+    shallow_cnn.he_start(model, seed=0)
+    for layer in (*model.convolutions, model.full, model.output):
+        assert not layer.bias.any()
+        fan = layer.weight[0].numel()
+        assert layer.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.1)
+    assert model(torch.rand(4, 3, 96, 96)).std(0).mean() > 0.01
 
 
 def test_mean_map_start_answers_the_mean_map():

@@ -240,7 +240,7 @@ def quality_correlation(
     ranks = [
         spearmanr([quality[name] for name in names], row[names]).statistic for _, row in table.iterrows()
     ]
-    return stats.mean_interval(np.array(ranks))
+    return stats.mean_interval(np.array(ranks), limits=(-1, 1))
 
 
 def loss_table(elsewhere: pd.DataFrame, clean: str) -> pd.DataFrame:

@@ -33,20 +33,25 @@ def exact(passed: bool) -> Estimate:
     return Estimate(value, value, value, n=1, unit="checks")
 
 
-def mean_interval(values: np.ndarray, unit: str = "seeds") -> Estimate:
+def mean_interval(
+    values: np.ndarray, unit: str = "seeds", limits: tuple[float, float] | None = None
+) -> Estimate:
     """Mean of independent values (n,) with Student's t interval; p is the two-sided t test against zero.
 
-    One value alone has an interval without bounds. Raises ValueError when there is none, or a NaN.
+    ``limits`` are the lowest and highest possible value, where there are any: the interval is cut there. One
+    value alone has an interval without bounds. Raises ValueError when there is none, or a NaN.
     """
+    lowest, highest = limits or (-math.inf, math.inf)
     values = _checked(values)
     mean, n = float(values.mean()), len(values)
     if n == 1:
-        return Estimate(mean, -math.inf, math.inf, 1, unit=unit)
+        return Estimate(mean, lowest, highest, 1, unit=unit)
     error = float(values.std(ddof=1)) / math.sqrt(n)
     if error == 0:
         return Estimate(mean, mean, mean, n, 0.0 if mean else 1.0, unit)
     half = stats.t.ppf(0.975, n - 1) * error
-    return Estimate(mean, mean - half, mean + half, n, 2 * float(stats.t.sf(abs(mean) / error, n - 1)), unit)
+    p = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+    return Estimate(mean, max(mean - half, lowest), min(mean + half, highest), n, p, unit)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, unit: str = "seeds") -> Estimate:

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,10 @@ def test_salicon_kit_scores_of_its_sample_results():
     scores = metrics.score(maps, fixations, sigma=19, metrics=("nss", "cc"))
     assert scores["nss"].mean() == pytest.approx(1.078, abs=5e-4)
     assert scores["cc"].mean() == pytest.approx(0.621, abs=2e-3)  # the kit blurs with another border rule
+    exact = partial(metrics.score, maps, fixations, splits=None, others=None)
+    borji = exact(metrics=("auc_borji",), step=0.1)["auc_borji"].mean()
+    shuffled = exact(metrics=("auc_shuffled",), step=0.01)["auc_shuffled"].mean()
+    assert (borji, shuffled) == pytest.approx((0.709, 0.670), abs=1e-3)  # the kit's steps, found by agreement
 
 
 # --- direct loops ------------------------------------------------------------------------------------------

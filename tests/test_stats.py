@@ -24,6 +24,11 @@ def test_one_value_has_no_bounds_and_equal_values_no_width():
     assert stats.mean_interval([0.0, 0.0]).p == 1.0
 
 
+def test_intervals_end_at_the_limits_of_what_is_possible():
+    free, cut = (stats.mean_interval([0.9, 1.0, 0.95], limits=limits) for limits in (None, (-1, 1)))
+    assert free.high > 1 and (cut.low, cut.high) == (free.low, 1) and cut.p == free.p
+
+
 def test_paired_difference_equals_the_paired_t_test():
     a, b = np.array([3.0, 5.0, 9.0]), np.array([1.0, 2.0, 4.0])
     found = stats.paired_difference(a, b)

@@ -232,13 +232,13 @@ def _bare_layers(
 ) -> list[Callable[[], None]]:
     """Calls that do the convolutions and matrix products of a training step, and nothing else of it.
 
-    ``given`` is what the network takes; forward passes run within ``context()``. Each call replaces the
-    gradients of its layer, as a step does.
+    ``given`` is what the network takes; forward passes run within ``context()``. A call does all that one
+    layer does in a step, on the parts of the batch that the network gives it, and replaces its gradients.
     """
-    inputs: dict[nn.Module, torch.Tensor] = {}
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    inputs: dict[nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
     handles = [
-        layer.register_forward_hook(lambda module, given, _: inputs.update({module: given[0].detach()}))
+        layer.register_forward_hook(lambda module, given, _: inputs[module].append(given[0].detach()))
         for layer in layers
     ]
     with torch.no_grad(), context():
@@ -247,16 +247,19 @@ def _bare_layers(
         handle.remove()
 
     def bare(layer: nn.Module) -> Callable[[], None]:
-        given = inputs[layer].requires_grad_(layer is not layers[0])  # the image needs no gradient
+        parts = [
+            part.requires_grad_(layer is not layers[0]) for part in inputs[layer]
+        ]  # the image needs none
         with context():
-            upstream = torch.ones_like(layer(given))
+            upstream = [torch.ones_like(layer(part)) for part in parts]
 
         def call() -> None:
-            for tensor in (given, *layer.parameters()):
+            for tensor in (*parts, *layer.parameters()):
                 tensor.grad = None
-            with context():
-                answer = layer(given)
-            answer.backward(upstream)
+            for part, gradient in zip(parts, upstream, strict=True):
+                with context():
+                    answer = layer(part)
+                answer.backward(gradient)
 
         return call
 

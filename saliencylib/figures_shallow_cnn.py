@@ -16,6 +16,7 @@ from saliencylib.saliency_training import LEFT, Trained, left_plateau
 from saliencylib.stats import Estimate
 
 COLOURS = dict(zip([loss.name for loss in LOSSES.values()], figures.PALETTE, strict=False))
+HIGHEST = 1.6  # where the figure of the plateau ends
 METRIC_NAMES = {**PRINTED_METRICS, "nss": "NSS"}
 
 
@@ -128,7 +129,7 @@ def figure_scores(summaries: pd.DataFrame) -> Figure:
         panel.set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("predictor")
-    axes[0].legend(fontsize=7, loc="best")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     cc = summaries[summaries["metric"] == "cc"].pivot(index="data", columns="predictor", values="value")
     above = int((cc["MSE"] > cc["mean map"]).sum())
     title = f"Trained with MSE, the network is above the mean map in CC on {above} of {len(cc)} test sets"
@@ -167,19 +168,18 @@ def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
         gone += bool(np.isfinite(step))
         label = f"{name}: step {step:.0f}" if np.isfinite(step) else f"{name}: stays"
         dashes = "-" if names.index(name) < len(figures.PALETTE) else "--"
-        left.plot(rows["step"], rows["loss"].clip(upper=3), dashes, color=colour, label=label)
+        left.plot(rows["step"], rows["loss"].clip(upper=HIGHEST), dashes, color=colour, label=label)
         right.plot(rows["step"], 100 * rows["spread"], dashes, color=colour)
     left.axhline(1, color="0.3", linewidth=1, linestyle=":")
     left.axhline(LEFT, color="0.6", linewidth=1, linestyle=":")
-    left.set(xlabel="step", ylabel="validation loss, mean map = 1", yscale="log")
-    left.yaxis.set_major_formatter("{x:.2g}")
-    left.yaxis.set_minor_formatter("{x:.2g}")
-    right.set(xlabel="step", ylabel="spread between images (% of the truths')")
+    left.set(xlabel="step", ylabel="validation loss (mean map = 1)")
+    right.set(xlabel="step", ylabel="spread between images (%)")
     figure.legend(loc="outside right upper", title=f"below {LEFT:g} of the mean map", fontsize=7)
     last = int(traces["step"].max())
     title = f"{gone} of {len(names)} starts and optimisers leave the mean map within {last} steps"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    figures.caption(figure, f"one seed each; losses above 3 are drawn at 3; data: {data_name}")
+    note = f"losses above {HIGHEST:g} are drawn there; spread: 100 % is that of the truths"
+    figures.caption(figure, f"one seed each; {note}; data: {data_name}")
     return figure
 
 
@@ -196,7 +196,8 @@ def figure_variants(table: pd.DataFrame) -> Figure:
             error[~np.isfinite(error)] = 0
             panel.errorbar(rows["difference"], places, xerr=error, fmt="o", ms=4, color=colour, label=data)
         panel.axvline(0, color="0.3", linewidth=1)
-        panel.set(xlabel=f"{label}, minus that of MSE")
+        panel.set(xlabel=f"{label} minus MSE's")
+        panel.locator_params(axis="x", nbins=3)
         panel.set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("network")
@@ -223,7 +224,7 @@ def figure_shares(shares: pd.DataFrame, centre: str, data_name: str) -> Figure:
         panel.errorbar(rows["share"], range(len(rows)), xerr=error, fmt="o", ms=4, color=figures.PALETTE[0])
         panel.axvline(0, color="0.3", linewidth=1)
         panel.axvline(100, color=figures.PALETTE[2], linewidth=1)
-        panel.set(xlabel=f"{METRIC_NAMES[metric]} (% of the way)")
+        panel.set(xlabel=f"{METRIC_NAMES[metric]} (%)")
         panel.set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("predictor")
@@ -274,7 +275,7 @@ def figure_smoothness(deciles: pd.DataFrame, data_name: str) -> Figure:
     axes.set(xlabel="tenth of the images, worst CC first", ylabel="total variation (peak = 1)")
     axes.set_xticks(deciles["tenth"])
     ratio = deciles["value"].iloc[0] / deciles["value"].iloc[1:].mean()
-    axes.set_title(f"The worst tenth's predictions vary {ratio:.2f} times as much as the others'")
+    axes.set_title(f"The worst tenth varies {ratio:.2f} times as much as the rest")
     figures.caption(figure, f"n = {deciles['n'].sum()} images, 95 % bootstrap intervals, data: {data_name}")
     return figure
 
@@ -287,6 +288,7 @@ def figure_contrast(table: pd.DataFrame, data_name: str) -> Figure:
     axes.axvline(0, color="0.3", linewidth=1)
     axes.set_yticks(range(len(table)), table["feature"])
     axes.invert_yaxis()
+    axes.margins(y=0.25)
     axes.set(xlabel="at fixations minus elsewhere (deviations of the image)", ylabel="feature")
     higher = int((table["low"] > 0).sum())
     axes.set_title(f"{higher} of {len(table)} features are clearly higher where people look")
@@ -324,7 +326,7 @@ def figure_gaps(trained: Sequence[Trained], data_name: str) -> Figure:
     axes.set(xlabel="epoch", ylabel="validation above training loss (%)")
     names = dict.fromkeys(run.recipe.name for run in trained)
     ends = {n: learning_curves.last_gaps([r for r in trained if r.recipe.name == n]).mean() for n in names}
-    words = ", ".join(f"{100 * gap:.0f} % ({name})" for name, gap in ends.items())
+    words = ", ".join(f"{round(100 * gap)} % ({name})" for name, gap in ends.items())
     axes.set_title(f"The validation loss ends above the training loss by {words}")
     seeds = len(trained) // len(names)
     figures.caption(figure, f"{seeds} seeds a loss, a line each; data: {data_name}")

@@ -77,12 +77,13 @@ def test_shallow_step_cost_compares_a_step_with_its_parts():
 
 
 def test_floor_has_the_arithmetic_of_a_step():
+    """With a batch that the network takes in two parts."""
     network = shallow_saliency_cnn(hidden=64, width=0.1)
-    layers = benchmarks._bare_layers(network, torch.rand(2, 3, 96, 96))
+    layers = benchmarks._bare_layers(network, torch.rand(10, 3, 96, 96))
     with FlopCounterMode(display=False) as floor:
         for layer in layers:
             layer()
-    images, targets = torch.zeros(2, 3, 96, 96, dtype=torch.uint8), torch.rand(2, 48, 48)
+    images, targets = torch.zeros(10, 3, 96, 96, dtype=torch.uint8), torch.rand(10, 48, 48)
     optimiser = torch.optim.SGD(network.parameters(), 0.01)
     with FlopCounterMode(display=False) as step:
         saliency_training.training_step(network, optimiser, saliency_training.Recipe(), images, targets)

@@ -309,7 +309,8 @@ def figure_knees(trained: Sequence[Trained], data_name: str) -> Figure:
     names = dict.fromkeys(run.recipe.name for run in trained)
     means = {name: learning_curves.knees([r for r in trained if r.recipe.name == name]) for name in names}
     words = ", ".join(f"{np.nanmean(k):.0f} ({name})" for name, k in means.items() if np.isfinite(k).any())
-    axes.set_title(f"Learning slows at epoch {words or 'that cannot be told'}")
+    told = f"Learning slows at epoch {words}"
+    axes.set_title(told if words else "So few epochs do not tell where learning slows")
     seeds = len(trained) // len(names)
     figures.caption(figure, f"{seeds} seeds a loss, a line each, dots: knees; data: {data_name}")
     return figure

@@ -147,12 +147,12 @@ SETTINGS: Mapping[str, Mapping[str, dict]] = {
             "test_per_class": 20,
             "seeds": 2,
             "few_seeds": 2,
-            "epochs": {"alexnet": 10, "nin": 10},
+            "epochs": {"alexnet": 6, "nin": 4},
             "widths": {"alexnet": 0.125, "nin": 0.125},
             "batch": 8,
             "learning_rates": {"alexnet": 0.002, "nin": 0.005},
             "width_shrink": 6,
-            "digits": {"train": 300, "test": 200, "shrink": 3, "seeds": 2, "steps": 2},
+            "digits": {"train": 200, "test": 200, "shrink": 3, "seeds": 2, "steps": 2},
             "noise_masks": ("plain", "RC", "true"),
             "quality_data": "cluttered digits",
             "quality_images": 20,
@@ -168,7 +168,7 @@ SETTINGS: Mapping[str, Mapping[str, dict]] = {
     "02_shallow_saliency_cnn": {
         "quick": _shallow_cnn(
             "starts at the mean map",
-            changes={"width": 0.25, "hidden": 576, "batch": 32, "epochs": 5},
+            changes={"width": 0.25, "hidden": 576, "batch": 32, "epochs": 3},
             seeds=2,
             few_seeds=2,
             other_losses=("kl", "bce"),

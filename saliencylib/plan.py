@@ -49,13 +49,12 @@ MARKS: Mapping[str, str] = {
     "nips2017_dev": "nips2017_dev/labels.csv",
 }
 
-# Expected minutes: quick and mini-short as measured on 2 cores (mini-short of 01 and 03 with AVX-512; with AVX2
-# alone, on which the others were measured, these two take about three times as long), the rest on one H100 as
-# planned.
+# Expected minutes: quick and mini-short as measured on 2 cores, the rest on one H100 as planned. Of mini-short,
+# 01 and 03 were measured with AVX-512; with AVX2 alone, as quick and 02, they take three times as long.
 MINUTES: Mapping[str, Mapping[str, float]] = {
-    "01_sal_mask": {"quick": 1.5, "mini-short": 40, "mini-full": 25, "paper-short": 10, "paper-full": 60},
+    "01_sal_mask": {"quick": 4, "mini-short": 40, "mini-full": 25, "paper-short": 10, "paper-full": 60},
     "02_shallow_saliency_cnn": {
-        "quick": 1,
+        "quick": 1.3,
         "mini-short": 45,
         "mini-full": 25,
         "paper-short": 10,

@@ -49,8 +49,8 @@ MARKS: Mapping[str, str] = {
     "nips2017_dev": "nips2017_dev/labels.csv",
 }
 
-# Expected minutes: quick and mini-short as measured on 2 cores, the rest on one H100 as planned. Of mini-short,
-# 01 and 03 were measured with AVX-512; with AVX2 alone, as quick and 02, they take three times as long.
+# Expected minutes: quick and mini-short as measured on 2 cores, the rest on one H100 as planned. The runs of
+# mini-short for 01 and 03 had AVX-512; with AVX2 alone, as quick and 02, both take three times as long.
 MINUTES: Mapping[str, Mapping[str, float]] = {
     "01_sal_mask": {"quick": 4, "mini-short": 40, "mini-full": 25, "paper-short": 10, "paper-full": 60},
     "02_shallow_saliency_cnn": {

@@ -1,13 +1,15 @@
 """What paper 2 says about its predictions, made measurable: scores, centre bias, width, failures."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats as scipy_stats
 
-from saliencylib import metrics, stats
+from saliencylib import cache, metrics, stats
 from saliencylib.gaze import GazeSet
 from saliencylib.saliency_training import Trained, predict
 from saliencylib.stats import Estimate
@@ -100,11 +102,24 @@ def printed_table(number: str, summaries: pd.DataFrame, losses: Sequence[str]) -
 def predictions(
     trained: Sequence[Trained], gaze: GazeSet, device: torch.device
 ) -> dict[tuple[str, int], np.ndarray]:
-    """The maps (N, 48, 48) of every trained network for a set's images, by recipe name and seed."""
-    return {
-        (run.recipe.name, run.recipe.seed): predict(run.model, run.recipe, gaze.images, device)
-        for run in trained
-    }
+    """The maps (N, 48, 48) of every trained network for a set's images, by recipe name and seed.
+
+    Each network's maps are kept as an npz file below ``predictions`` in the cache, named by set, recipe and
+    seed and by a hash of images and weights, and read back by the next call.
+    """
+    return {(run.recipe.name, run.recipe.seed): _stored_maps(run, gaze, device) for run in trained}
+
+
+def _stored_maps(run: Trained, gaze: GazeSet, device: torch.device) -> np.ndarray:
+    weights = [value.cpu().numpy() for value in run.model.state_dict().values()]
+    name = "-".join(re.findall(r"\w+", f"{gaze.name} {run.recipe.name} {run.recipe.seed}"))
+    key = cache.key(gaze.images, asdict(run.recipe), *weights)
+    path = cache.CACHE / "predictions" / f"{name}-{key}.npz"
+    stored = cache.load_arrays(path)
+    if stored is None:
+        stored = {"maps": predict(run.model, run.recipe, gaze.images, device)}
+        cache.save_arrays(path, **stored)
+    return stored["maps"]
 
 
 def network_scores(

@@ -36,6 +36,19 @@ def scored(parts, trained):
     return evaluation.network_scores({test.name: maps}, parts.tests)
 
 
+def test_predictions_are_kept_as_npz(parts, trained, own_cache, monkeypatch):
+    test = parts.tests[0]
+    maps = evaluation.predictions(trained[:1], test, CPU)["MSE", 0]
+    expected = saliency_training.predict(trained[0].model, trained[0].recipe, test.images, CPU)
+    assert np.array_equal(maps, expected)
+    (path,) = (own_cache / "predictions").iterdir()
+    assert path.name.startswith("cluttered-digits-MSE-0-") and path.suffix == ".npz"
+    monkeypatch.setattr(evaluation, "predict", None)
+    assert np.array_equal(evaluation.predictions(trained[:1], test, CPU)["MSE", 0], expected)
+    with pytest.raises(TypeError, match="not callable"):
+        evaluation.predictions(trained[1:2], test, CPU)
+
+
 def test_scores_have_a_row_an_image_and_run(parts, scored):
     assert len(scored) == 4 * 12
     assert set(scored["predictor"]) == {"MSE", "L1"}

@@ -119,14 +119,8 @@ def figure_scores(summaries: pd.DataFrame) -> Figure:
     sets = list(summaries["data"].drop_duplicates())
     figure, axes = figures.new(8.4, 0.3 * len(names) + 1.3, 1, len(PRINTED_METRICS), sharey=True)
     for panel, (metric, label) in zip(axes, PRINTED_METRICS.items(), strict=True):
-        for s, (data, colour) in enumerate(zip(sets, figures.PALETTE, strict=False)):
-            rows = summaries[(summaries["data"] == data) & (summaries["metric"] == metric)]
-            places = [names.index(name) + 0.12 * (2 * s - len(sets) + 1) for name in rows["predictor"]]
-            error = np.array([rows["value"] - rows["low"], rows["high"] - rows["value"]])
-            error[~np.isfinite(error)] = 0
-            panel.errorbar(rows["value"], places, xerr=error, fmt="o", markersize=4, color=colour, label=data)
+        _dots_by_set(panel, summaries[summaries["metric"] == metric], "value", names, sets)
         panel.set(xlabel=label)
-        panel.set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("predictor")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
@@ -189,16 +183,10 @@ def figure_variants(table: pd.DataFrame) -> Figure:
     sets = list(table["data"].drop_duplicates())
     figure, axes = figures.new(8.6, 0.34 * len(names) + 1.3, 1, len(PRINTED_METRICS), sharey=True)
     for panel, (metric, label) in zip(axes, PRINTED_METRICS.items(), strict=True):
-        for s, (data, colour) in enumerate(zip(sets, figures.PALETTE, strict=False)):
-            rows = table[(table["data"] == data) & (table["metric"] == metric)]
-            places = [names.index(name) + 0.14 * (2 * s - len(sets) + 1) for name in rows["predictor"]]
-            error = np.array([rows["difference"] - rows["low"], rows["high"] - rows["difference"]])
-            error[~np.isfinite(error)] = 0
-            panel.errorbar(rows["difference"], places, xerr=error, fmt="o", ms=4, color=colour, label=data)
+        _dots_by_set(panel, table[table["metric"] == metric], "difference", names, sets)
         panel.axvline(0, color="0.3", linewidth=1)
         panel.set(xlabel=f"{label} minus MSE's")
         panel.locator_params(axis="x", nbins=3)
-        panel.set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("network")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
@@ -332,6 +320,19 @@ def figure_gaps(trained: Sequence[Trained], data_name: str) -> Figure:
     seeds = len(trained) // len(names)
     figures.caption(figure, f"{seeds} seeds a loss, a line each; data: {data_name}")
     return figure
+
+
+def _dots_by_set(
+    panel: Axes, rows: pd.DataFrame, column: str, names: Sequence[str], sets: Sequence[str]
+) -> None:
+    """A line a predictor of ``names``, on it a dot with interval for each data set of ``sets``."""
+    for number, (data, colour) in enumerate(zip(sets, figures.PALETTE, strict=False)):
+        part = rows[rows["data"] == data]
+        places = [names.index(name) + 0.12 * (2 * number - len(sets) + 1) for name in part["predictor"]]
+        error = np.array([part[column] - part["low"], part["high"] - part[column]])
+        error[~np.isfinite(error)] = 0
+        panel.errorbar(part[column], places, xerr=error, fmt="o", ms=4, color=colour, label=data)
+    panel.set_yticks(range(len(names)), names)
 
 
 def _knee_on(run: Trained, scaled: np.ndarray) -> tuple[list[float], list[float]]:

@@ -101,6 +101,15 @@ WATCHED = (
 )
 
 
+_SHALLOW_SHORT = {
+    "changes": {"epochs": 5},
+    "seeds": 6,
+    "few_seeds": 3,
+    "plateau_steps": 160,
+    "exact_steps": 40,
+}
+
+
 def _licnn(
     classifier: str,
     shown: str,
@@ -178,24 +187,10 @@ SETTINGS: Mapping[str, Mapping[str, dict]] = {
             watched=WATCHED[:1] + WATCHED[-1:],
             plateau_steps=20,
         ),
-        "mini-short": _shallow_cnn(
-            "starts at the mean map",
-            changes={"epochs": 5},
-            seeds=6,
-            few_seeds=3,
-            plateau_steps=160,
-            exact_steps=40,
-        ),
+        "mini-short": _shallow_cnn("starts at the mean map", **_SHALLOW_SHORT),
         "mini-full": _shallow_cnn("as printed"),
         "paper-short": _shallow_cnn(
-            "starts at the mean map",
-            changes={"epochs": 5},
-            seeds=6,
-            few_seeds=3,
-            train_images=2000,
-            test_images=500,
-            plateau_steps=160,
-            exact_steps=40,
+            "starts at the mean map", train_images=2000, test_images=500, **_SHALLOW_SHORT
         ),
         "paper-full": _shallow_cnn("as printed"),
     },

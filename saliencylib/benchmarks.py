@@ -1,5 +1,5 @@
 """How fast the parts are on this machine: ``python -m saliencylib.benchmarks maps`` (or metrics, training,
-shallow, precision).
+shallow, precision, licnn).
 
 Everything is timed on embedded or random data, so that any machine can be compared with any other.
 """
@@ -16,11 +16,23 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
+import torchvision
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 from torch.utils.flop_counter import FlopCounterMode
 
-from saliencylib import metrics, models, profiles, saliency, saliency_training, shallow_cnn, stats, training
+from saliencylib import (
+    classifiers,
+    licnn,
+    metrics,
+    models,
+    profiles,
+    saliency,
+    saliency_training,
+    shallow_cnn,
+    stats,
+    training,
+)
 from saliencylib.checkpoints import mixed_precision
 from saliencylib.digits import cluttered_digits
 from saliencylib.metrics import Points
@@ -151,6 +163,44 @@ def shallow_step_cost(
     return pd.DataFrame(rows, columns=["network", "step", "floor", "optimiser", "ratio"])
 
 
+def licnn_cost(
+    device: torch.device,
+    names: Sequence[str] = ("efficientnet_lite0", "vgg16"),
+    count: int = 4,
+    size: int = 224,
+    repeats: int = 5,
+) -> pd.DataFrame:
+    """What a top-5 saliency map of ``licnn.LICNN`` costs against the passes that it cannot do without.
+
+    A row a network (VGG-16 with random weights), all of it for ``count`` random images of ``size`` pixels:
+    seconds (of ``saliency_maps``), floor (one forward pass with its graph, five backward passes to the
+    activations, five plain forward passes, each timed alone), ratio, inhibition (share of the seconds that
+    equations 3 and 4 take), released (seconds of the released code's way: one image at a time and five
+    times forward, backward with the gradients of all weights, masked forward) and times_faster. The parts
+    take turns ``repeats`` times in one call; medians.
+    """
+    rows = []
+    for name in names:
+        model = _classifier(name, size).to(device)
+        images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+        images = images.to(device).contiguous(memory_format=torch.channels_last)
+        explainer = licnn.LICNN(model)
+        parts = _bare_passes(model, images) | {
+            "whole": partial(explainer.saliency_maps, images),
+            "released": partial(_released_way, explainer, images),
+        }
+        with torch.no_grad():
+            max_c = explainer._max_c(images, None, 5)
+        parts["inhibition"] = partial(explainer._gates, max_c)
+        seconds = _median_seconds_in_turn(parts, device, repeats)
+        floor = seconds["graph"] + 5 * seconds["backward"] + 5 * seconds["forward"]
+        whole, released = seconds["whole"], seconds["released"]
+        share = seconds["inhibition"] / whole
+        rows.append((name, count, whole, floor, whole / floor, share, released, released / whole))
+    columns = ["network", "images", "seconds", "floor", "ratio", "inhibition", "released", "times_faster"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def precision_effect(device: torch.device, seeds: int = 6) -> pd.DataFrame:
     """bfloat16 against float32 on cluttered digits of 32 pixels, paired by seed.
 
@@ -177,6 +227,58 @@ def precision_effect(device: torch.device, seeds: int = 6) -> pd.DataFrame:
         rows.append((name, *means, found.value, found.low, found.high, ratio))
     columns = ["network", *training.PRECISIONS, "points", "low", "high", "time"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _classifier(name: str, size: int) -> nn.Module:
+    """A classifier to be timed: its weights matter to nobody, so VGG-16 need not be downloaded."""
+    if name in classifiers.EFFICIENTNET_LITE:
+        return classifiers.load_classifier(name)
+    torch.manual_seed(0)
+    preprocess = classifiers.Preprocess(side=size, crop=size)
+    return classifiers.as_classifier(torchvision.models.get_model(name), preprocess)
+
+
+def _bare_passes(model: nn.Module, images: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """A forward pass that keeps its graph, a backward pass down to the first ReLU's feature map (the others
+    lie on its way), a plain forward pass."""
+    activations: list[torch.Tensor] = []
+
+    def graph() -> torch.Tensor:
+        with licnn._frozen(model):
+            return model(images.detach().requires_grad_())
+
+    def record(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if licnn.is_feature_map(output):
+            activations.append(output)
+
+    with licnn._hooked(model, record):
+        score = graph().softmax(1)[:, 0].sum()
+    return {
+        "graph": graph,
+        "backward": lambda: torch.autograd.grad(score, activations[0], retain_graph=True),
+        "forward": torch.no_grad()(partial(model, images)),
+    }
+
+
+def _released_way(explainer: licnn.LICNN, images: torch.Tensor) -> None:
+    """Saliency maps of the five likeliest classes as the released code computes them."""
+    model = explainer.model
+    parameters = list(model.parameters())
+    for image in images.split(1):
+        with torch.no_grad():
+            classes = model(image).topk(5).indices[0]
+        for target in classes:
+            activations: list[torch.Tensor] = []
+
+            def record(module: nn.Module, inputs: object, output: torch.Tensor, kept=activations) -> None:
+                if licnn.is_feature_map(output):
+                    kept.append(output)
+
+            with licnn._hooked(model, record):
+                score = model(image).softmax(1)[0, target]
+            gradients = torch.autograd.grad(score, [*activations, *parameters])[: len(activations)]
+            max_c = [licnn.l2_normalised(gradient.amax(1, keepdim=True)) for gradient in gradients]
+            explainer._summed(explainer._masked_responses(image, explainer._gates(max_c)), image.shape[-2:])
 
 
 def _smooth_maps(count: int, shape: tuple[int, int]) -> np.ndarray:
@@ -268,14 +370,28 @@ def _bare_layers(
 
 def _median_seconds(call: Callable[[], None], device: torch.device, repeats: int) -> float:
     call()
-    seconds = []
-    for _ in range(repeats):
-        _wait(device)
-        start = time.perf_counter()
-        call()
-        _wait(device)
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+    return float(np.median([_synchronised_seconds(call, device) for _ in range(repeats)]))
+
+
+def _synchronised_seconds(call: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _median_seconds_in_turn(
+    calls: dict[str, Callable[[], object]], device: torch.device, repeats: int
+) -> dict[str, float]:
+    """Median seconds of every call; they take turns, so that a change of the machine's pace meets them all.
+
+    Every timed call follows an untimed one of its own, since the first pays for memory that others had.
+    """
+    rounds = [
+        {name: _median_seconds(call, device, 1) for name, call in calls.items()} for _ in range(repeats)
+    ]
+    return {name: float(np.median([seconds[name] for seconds in rounds])) for name in calls}
 
 
 def _wait(device: torch.device) -> None:
@@ -292,8 +408,10 @@ def _seconds(call: Callable[[], object]) -> float:
 def main(arguments: list[str]) -> None:
     """Print one benchmark's table."""
     parser = argparse.ArgumentParser(prog="python -m saliencylib.benchmarks")
-    parser.add_argument("what", choices=("maps", "metrics", "training", "shallow", "precision"))
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (for the trainings)")
+    parser.add_argument("what", choices=("maps", "metrics", "training", "shallow", "precision", "licnn"))
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (for trainings and licnn)"
+    )
     options = parser.parse_args(arguments)
     device = profiles.device_named(options.device)
     calls = {
@@ -301,6 +419,7 @@ def main(arguments: list[str]) -> None:
         "metrics": metric_speed,
         "training": lambda: training_cost(device),
         "shallow": lambda: shallow_step_cost(device),
+        "licnn": lambda: licnn_cost(device),
         "precision": lambda: precision_effect(device),
     }
     table = calls[options.what]()

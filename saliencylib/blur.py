@@ -8,21 +8,58 @@ along the region's border.
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, ImageFilter
-from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from saliencylib import cache, classifiers, licnn
+from saliencylib import cache, classifiers, licnn, localisation
 from saliencylib.data import PhotoSet
+from saliencylib.localisation import BASELINES
+from saliencylib.parallel import side_by_side
 
 RADII = (2, 5, 10)
 SIDES = ("background", "object")
-CONTROLS = ("random region", "centre Gaussian")
+SOURCES = ("LICNN", *BASELINES, "boxes")  # whose map marks the region
+
+
+class Variant(NamedTuple):
+    """One way to blur a photograph: whose map marks the object, by which rule, which side of it is blurred
+    and how far. ``Variant()`` is the unmodified photograph."""
+
+    source: str = ""
+    rule: str | float = ""
+    where: str = ""
+    radius: int = 0
+
+
+UNMODIFIED = Variant()
+
+
+def variants(judged: str | float, areas: Sequence[float], radii: Sequence[int] = RADII) -> list[Variant]:
+    """What the experiment compares, the unmodified photograph first.
+
+    The printed rule and the one by which claims are ``judged``: both sides at all radii. At the largest
+    radius: by the rule with offset and at 20, 35 and 50 % of the picture, both sides of LICNN's region;
+    background blur around LICNN's region and the baselines' at every one of ``areas``, and their object at
+    the judged area (35 % where the judged rule is none); and LICNN, baselines and the boxes themselves at
+    the area of the boxes.
+    """
+    last, area = max(radii), judged if isinstance(judged, float) else 0.35
+    found = [UNMODIFIED, Variant("random", judged, "background", last)]
+    found += [
+        Variant("LICNN", rule, where, r) for rule in ("printed", judged) for where in SIDES for r in radii
+    ]
+    found += [Variant("LICNN", rule, where, last) for rule in ("offset", 0.2, 0.35, 0.5) for where in SIDES]
+    for source in ("LICNN", *BASELINES):
+        found += [Variant(source, share, "background", last) for share in (*areas, area)]
+        found += [Variant(source, area, "object", last)]
+    found += [Variant(source, "boxes", "background", last) for source in SOURCES]
+    found += [Variant(source, "boxes", "object", last) for source in ("LICNN", "boxes")]
+    return list(dict.fromkeys(found))
 
 
 def region(saliency: np.ndarray, rule: str | float = "printed") -> np.ndarray:
@@ -39,29 +76,10 @@ def region(saliency: np.ndarray, rule: str | float = "printed") -> np.ndarray:
     if rule == "offset":
         return saliency > low + (high - low) / 5
     if isinstance(rule, float) and 0 < rule < 1:
-        return _highest(saliency, round(rule * saliency.size))
+        mask = np.zeros(saliency.size, bool)
+        mask[np.argsort(-saliency, axis=None, kind="stable")[: round(rule * saliency.size)]] = True
+        return mask.reshape(saliency.shape)
     raise ValueError(f"the rule must be 'printed', 'offset' or a share between 0 and 1, not {rule!r}")
-
-
-def _highest(values: np.ndarray, count: int) -> np.ndarray:
-    mask = np.zeros(values.size, bool)
-    mask[np.argsort(-values, axis=None, kind="stable")[:count]] = True
-    return mask.reshape(values.shape)
-
-
-def control_region(kind: str, like: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A region with exactly the area of ``like`` (H, W) that no classifier chose.
-
-    "random region" takes the highest values of smoothed noise (sigma an eighth of the side), "centre
-    Gaussian" the pixels nearest to the centre. Raises ValueError for another kind.
-    """
-    if kind == "random region":
-        noise = np.random.default_rng(seed).standard_normal(like.shape)
-        return _highest(gaussian_filter(noise, min(like.shape) / 8, mode="wrap"), int(like.sum()))
-    if kind == "centre Gaussian":
-        y, x = (np.linspace(-1, 1, side) ** 2 for side in like.shape)
-        return _highest(-(y[:, None] + x[None]), int(like.sum()))
-    raise ValueError(f"unknown control {kind!r}; valid controls: {', '.join(CONTROLS)}")
 
 
 def blurred(picture: Image.Image, mask: np.ndarray, radius: float, where: str = "background") -> Image.Image:
@@ -100,8 +118,9 @@ def top_classes_of(
 ) -> np.ndarray:
     """The five likeliest classes of every photograph, int64 (N, 5); kept in ``cache_dir`` chunk by chunk."""
     weights = classifiers.fingerprint(model)
-    jobs = [joblib.delayed(_classify)(model, weights, part, cache_dir) for part in _chunks(photos, chunk)]
-    return np.concatenate([np.empty((0, 5), np.int64), *joblib.Parallel()(jobs)])
+    jobs = [(model, weights, part, cache_dir) for part in _chunks(photos, chunk)]
+    found = side_by_side(_classify, jobs, next(model.parameters()).device)
+    return np.concatenate([np.empty((0, 5), np.int64), *found])
 
 
 def _classify(model: nn.Module, weights: str, photos: PhotoSet, cache_dir: Path | None) -> np.ndarray:
@@ -122,51 +141,49 @@ def correct(top: np.ndarray, accepted: Sequence[Sequence[int]], k: int) -> np.nd
 
 def adversarially_filtered(
     photos: PhotoSet, filter_model: nn.Module, cache_dir: Path | None = None
-) -> PhotoSet:
-    """The photographs whose top-1 class ``filter_model`` gets wrong, as ImageNet-A was made with a ResNet-50.
+) -> np.ndarray:
+    """Positions of the labelled photographs whose top-1 class ``filter_model`` gets wrong, as ImageNet-A was
+    made with a ResNet-50.
 
-    Test another classifier on them. It is not ImageNet-A: it holds fewer and easier photographs.
+    Test another classifier on them. They are not ImageNet-A: they are fewer and easier.
     """
     top = top_classes_of(filter_model, photos, cache_dir)
-    labelled = np.array([len(right) > 0 for right in photos.accepted])
-    return photos.select(np.flatnonzero(~correct(top, photos.accepted, 1) & labelled))
+    has_label = np.array([len(right) > 0 for right in photos.accepted])
+    return np.flatnonzero(~correct(top, photos.accepted, 1) & has_label)
 
 
 def experiment(
     explainer: licnn.LICNN,
     photos: PhotoSet,
-    rules: Sequence[str | float] = ("printed", "offset"),
-    radii: Sequence[int] = RADII,
-    control_rule: str | float | None = "offset",
+    plan: Sequence[Variant],
     cache_dir: Path | None = None,
     chunk: int = 16,
 ) -> pd.DataFrame:
-    """Top-1 and top-5 correctness of photographs, unmodified and blurred: one row a photograph and variant.
+    """Top-1 and top-5 correctness of photographs in every variant: one row a photograph and variant.
 
-    Regions come from the explainer's saliency maps by every rule. With ``control_rule`` the background is
-    also blurred at the largest radius outside control regions with the same area as that rule's region.
-    Columns: photograph (position in ``photos``), name (of its file), region, where ("background", "object"
-    or ""), radius (0 is unmodified), area (share of the picture inside the region), top1, top5 (bool), first
-    (likeliest class).
-    Chunks of photographs are kept in ``cache_dir`` as they are finished; a later call goes on from there.
+    Regions come from the explainer's saliency maps, from ``localisation.baseline_map``, or from the
+    photographs' boxes. A baseline's region by a rule other than a share has the area that LICNN's has by it.
+    The rule "boxes" takes the highest values, as many as the boxes have pixels; a
+    photograph without boxes, or with boxes that leave nothing outside, has no rows for it.
+    Columns: photograph (position in ``photos``), name (of its file), source, rule (as ``rule_name`` calls
+    it), where, radius, area (share of the picture inside the region), top1, top5 (bool), first (likeliest
+    class). Chunks of photographs are kept in ``cache_dir`` as they are finished; a later call goes on there.
     """
-    variants = list(_variants(rules, radii, control_rule))
     weights = classifiers.fingerprint(explainer.model)
-    parts = joblib.Parallel()(
-        joblib.delayed(_experiment_chunk)(explainer, weights, part, rules, radii, control_rule, cache_dir)
-        for part in _chunks(photos, chunk)
-    )
+    jobs = [(explainer, weights, part, list(plan), cache_dir) for part in _chunks(photos, chunk)]
+    parts = side_by_side(_experiment_chunk, jobs, next(explainer.model.parameters()).device)
     frames = []
-    for number, (name, where, radius) in enumerate(variants):
+    for number, variant in enumerate(plan):
         top = np.concatenate([part["top"][:, number] for part in parts])
         frames.append(
             pd.DataFrame(
                 {
                     "photograph": np.arange(len(photos)),
                     "name": [path.stem for path in photos.paths],
-                    "region": name,
-                    "where": where,
-                    "radius": radius,
+                    "source": variant.source,
+                    "rule": rule_name(variant.rule),
+                    "where": variant.where,
+                    "radius": variant.radius,
                     "area": np.concatenate([part["area"][:, number] for part in parts]),
                     "top1": correct(top, photos.accepted, 1),
                     "top5": correct(top, photos.accepted, 5),
@@ -174,60 +191,58 @@ def experiment(
                 }
             )
         )
-    return pd.concat(frames, ignore_index=True)
-
-
-def _variants(
-    rules: Sequence[str | float], radii: Sequence[int], control_rule: str | float | None
-) -> Iterator[tuple[str, str, int]]:
-    """(region, where, radius) of every variant; the unmodified photograph comes first."""
-    yield "", "", 0
-    for rule in rules:
-        for where in SIDES:
-            for radius in radii:
-                yield rule_name(rule), where, radius
-    for control in CONTROLS if control_rule is not None else ():
-        yield control, "background", max(radii)
+    return pd.concat(frames, ignore_index=True).dropna(subset="area", ignore_index=True)
 
 
 def rule_name(rule: str | float) -> str:
     """How tables and figures call a rule."""
-    return {"printed": "printed rule", "offset": "rule with offset"}.get(
-        rule
-    ) or f"{100 * rule:.0f} % of the picture"
+    names = {"": "", "printed": "printed rule", "offset": "rule with offset", "boxes": "area of the boxes"}
+    return names[rule] if rule in names else f"{100 * rule:.0f} % of the picture"
+
+
+def _marked(saliency: np.ndarray, rule: str | float) -> np.ndarray:
+    """``region``, or all or nothing of the picture for the shares 1 and 0."""
+    return np.full(saliency.shape, bool(rule)) if rule in (0.0, 1.0) else region(saliency, rule)
 
 
 def _experiment_chunk(
-    explainer: licnn.LICNN,
-    weights: str,
-    photos: PhotoSet,
-    rules: Sequence[str | float],
-    radii: Sequence[int],
-    control_rule: str | float | None,
-    cache_dir: Path | None,
+    explainer: licnn.LICNN, weights: str, photos: PhotoSet, plan: list[Variant], cache_dir: Path | None
 ) -> dict[str, np.ndarray]:
-    """Top classes (n, variants, 5) and areas (n, variants) of a few photographs."""
+    """Top classes (n, variants, 5) and areas (n, variants) of a few photographs; -1 and NaN for variants that
+    need boxes where there are none."""
     model, pictures = explainer.model, _cut(explainer.model, photos)
-    settings = (explainer.switches, list(rules), list(radii), control_rule)
-    path = _entry(cache_dir, pictures, weights, licnn, *settings)
+    boxes = localisation.box_masks(photos, model.preprocess)
+    path = _entry(cache_dir, pictures, weights, licnn, localisation, explainer.switches, plan, boxes)
     kept = cache.load_arrays(path) if path else None
     if kept is not None:
         return kept
     images = torch.stack([model.preprocess.normalise(picture) for picture in pictures])
     maps = explainer.saliency_maps(images).cpu().numpy()
-    top, area = [], []
-    for picture, saliency in zip(pictures, maps, strict=True):
-        regions = {rule_name(rule): region(saliency, rule) for rule in rules}
-        if control_rule is not None:
-            like = region(saliency, control_rule)
-            seed = int(cache.key(np.asarray(picture)), 16) % 2**32  # the photograph's own, in whatever order
-            regions |= {kind: control_region(kind, like, seed) for kind in CONTROLS}
-        soft = {radius: picture.filter(ImageFilter.GaussianBlur(radius)) for radius in radii}
-        rows = list(_variants(rules, radii, control_rule))
-        crops = [picture if not r else _composed(picture, soft[r], regions[n], w) for n, w, r in rows]
-        top.append(top_classes(model, crops))
-        area.append([regions[name].mean() if name else 1.0 for name, _, _ in rows])
-    kept = {"top": np.stack(top), "area": np.array(area)}
+    top = np.full((len(pictures), len(plan), 5), -1)
+    area = np.full((len(pictures), len(plan)), np.nan)
+    for i, picture in enumerate(pictures):
+        found = {"LICNN": maps[i], "boxes": boxes[i].astype(float)}
+        found |= {kind: localisation.baseline_map(kind, picture) for kind in BASELINES}
+        regions = {}
+        for source, rule in dict.fromkeys(variant[:2] for variant in plan if variant.source):
+            if rule == "boxes":
+                share = float(boxes[i].mean())
+                if not 0 < share < 1:
+                    continue
+            elif source in BASELINES and isinstance(rule, str):
+                share = float(region(maps[i], rule).mean())
+            else:
+                share = rule
+            regions[source, rule] = _marked(found[source], share)
+        soft = {r: picture.filter(ImageFilter.GaussianBlur(r)) for r in {v.radius for v in plan if v.radius}}
+        possible = [n for n, v in enumerate(plan) if not v.source or v[:2] in regions]
+        crops = [
+            picture if not v.source else _composed(picture, soft[v.radius], regions[v[:2]], v.where)
+            for v in (plan[n] for n in possible)
+        ]
+        top[i, possible] = top_classes(model, crops)
+        area[i, possible] = [regions[plan[n][:2]].mean() if plan[n].source else 1.0 for n in possible]
+    kept = {"top": top, "area": area}
     if path:
         cache.save_arrays(path, **kept)
     return kept
@@ -235,21 +250,30 @@ def _experiment_chunk(
 
 def accuracy_table(results: pd.DataFrame) -> pd.DataFrame:
     """Mean covered area (%), top-1 and top-5 accuracy (%) and number of photographs of every variant."""
-    groups = results.groupby(["region", "where", "radius"], sort=False)
+    groups = results.groupby(["source", "rule", "where", "radius"], sort=False)
     table = groups[["area", "top1", "top5"]].mean().mul(100).reset_index()
     return table.assign(n=groups.size().to_numpy())
 
 
-def outcomes(
-    results: pd.DataFrame, column: str, region: str = "", where: str = "", radius: int = 0
-) -> np.ndarray:
-    """One variant's column, in the order of the photographs; the unmodified ones by default."""
+def outcomes(results: pd.DataFrame, column: str, variant: Variant = UNMODIFIED) -> pd.Series:
+    """One variant's column, by the photographs' names; the unmodified ones by default."""
     chosen = results[
-        (results["region"] == region) & (results["where"] == where) & (results["radius"] == radius)
+        (results["source"] == variant.source)
+        & (results["rule"] == rule_name(variant.rule))
+        & (results["where"] == variant.where)
+        & (results["radius"] == variant.radius)
     ]
     if chosen.empty:
-        raise ValueError(f"no variant with region {region!r}, where {where!r} and radius {radius}")
-    return chosen[column].to_numpy()
+        raise ValueError(f"no rows for {variant}")
+    return chosen.set_index("name")[column]
+
+
+def paired_outcomes(
+    results: pd.DataFrame, column: str, before: Variant, after: Variant
+) -> tuple[np.ndarray, np.ndarray]:
+    """A column of two variants (n,), of the photographs that have both."""
+    both = pd.concat([outcomes(results, column, v) for v in (before, after)], axis=1, join="inner")
+    return both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy()
 
 
 def _cut(model: nn.Module, photos: PhotoSet) -> list[Image.Image]:

@@ -1,6 +1,7 @@
 """What all figures share: one style, one palette, captions with n, seeds and data, and pictures in rows."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,18 +55,20 @@ def picture_grid(
     title: str,
     below: str,
     limits: tuple[float, float] | None = None,
+    cell_names: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
-    """Rows of pictures with named rows and columns.
+    """Rows of pictures with named rows and columns, or with a name for every picture (``cell_names``).
 
     All maps share the colour scale ``limits``; None lets every map use its own range (then say so below).
     """
     low, high = limits if limits else (None, None)
     columns = max(len(row) for row in rows)
+    names = cell_names or [column_names] + [[""] * columns] * (len(rows) - 1)
     figure, axes = new(1.3 * columns + 0.5, 1.35 * len(rows) + 0.6, len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
         for c in range(columns):
             if c < len(row):
-                picture(axes[r, c], row[c], column_names[c] if r == 0 else "", vmin=low, vmax=high)
+                picture(axes[r, c], row[c], names[r][c], vmin=low, vmax=high)
             else:
                 axes[r, c].set_axis_off()
         axes[r, 0].set_ylabel(row_names[r], fontsize=8)
@@ -93,6 +96,16 @@ def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
     note = "hatched: embedded data, which only show that the machinery works"
     caption(figure, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
     return figure
+
+
+def wrapped(text: str, columns: int) -> str:
+    """A caption in lines that fit below a grid of so many pictures."""
+    return "\n".join(textwrap.fill(line, 21 * columns) for line in text.split("\n"))
+
+
+def greyed(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 with everything outside the mask (H, W) bool pale."""
+    return np.where(mask[..., None], pixels, (0.25 * pixels + 150).astype(np.uint8))
 
 
 def encoded(figure: Figure, photographs: bool) -> tuple[bytes, str]:

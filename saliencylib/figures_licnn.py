@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
+from skimage.segmentation import find_boundaries
 from torch import Tensor
 
 from saliencylib import blur, stats
-from saliencylib.data import PhotoSet
-from saliencylib.figures import PALETTE, caption, new, picture, picture_grid
-from saliencylib.licnn import LICNN, LayerSteps, lateral_inhibition, mach_bands
-from saliencylib.licnn_experiment import authors, crops_and_inputs
+from saliencylib.figures import PALETTE, caption, greyed, new, picture, picture_grid, wrapped
+from saliencylib.licnn import LayerSteps, lateral_inhibition, mach_bands, mach_discs
 
 
 def figure_6(levels: int = 6) -> Figure:
@@ -36,6 +35,21 @@ def figure_6(levels: int = 6) -> Figure:
     return figure
 
 
+def figure_6_2d() -> Figure:
+    """Mach bands in two dimensions: stripes and discs of grey, their inhibition, and the difference."""
+    rows = []
+    for grey in (mach_bands(height=120), mach_discs()):
+        inhibition = lateral_inhibition(grey[None])[0]
+        rows.append([grey.numpy(), inhibition.numpy(), (grey - inhibition).numpy()])
+    return picture_grid(
+        rows,
+        ["stripes", "discs"],
+        ["grey level x", "inhibition LI", "x - LI"],
+        "A dark band follows every edge, whatever its direction",
+        "synthetic; k = 7, a = 0.1, b = 0.9. Every picture has its own colour scale.",
+    )
+
+
 def inhibition_steps(
     crop: Image.Image, steps: Sequence[LayerSteps], layers: Sequence[int], what: str
 ) -> Figure:
@@ -47,7 +61,7 @@ def inhibition_steps(
     for step in (steps[layer] for layer in layers):
         gate = Image.fromarray(step.kept.cpu().numpy()).resize(crop.size, Image.Resampling.NEAREST)
         maps = [getattr(step, name).float().cpu().numpy() for name in columns]
-        rows.append([_greyed(np.asarray(crop), np.asarray(gate)), *maps])
+        rows.append([greyed(np.asarray(crop), np.asarray(gate)), *maps])
     shares = [float(step.kept.float().mean()) for step in steps]
     return picture_grid(
         rows,
@@ -96,6 +110,89 @@ def class_maps(
     )
 
 
+def figure_4(
+    crops: Sequence[Image.Image], maps: np.ndarray, names: Sequence[Sequence[str]], below: str
+) -> Figure:
+    """Attention maps (N, K, H, W) of the likeliest classes of photographs, a column each, named."""
+    rows = [[np.asarray(crop) for crop in crops], *maps.swapaxes(0, 1)]
+    titles = [[""] * len(crops)] + [
+        [textwrap.fill(name, 17) for name in row] for row in zip(*names, strict=True)
+    ]
+    return picture_grid(
+        rows,
+        ["photograph", *(f"class {place + 1}" for place in range(maps.shape[1]))],
+        [],
+        f"Attention maps of the {maps.shape[1]} likeliest classes: much the same places, class by class",
+        wrapped(below, len(crops)),
+        cell_names=titles,
+    )
+
+
+def figure_7(
+    crops: Sequence[Image.Image], maps: np.ndarray, masks: np.ndarray, outside: stats.Estimate, below: str
+) -> Figure:
+    """People without a class: photographs with the people's boxes outlined, saliency maps, and the maps
+    inside the boxes only."""
+    outlined = [_outlined(np.asarray(crop), mask) for crop, mask in zip(crops, masks, strict=True)]
+    title = f"Saliency outside minus inside the people: {outside} of the maximum (n = {outside.n})"
+    return picture_grid(
+        [outlined, list(maps)],
+        ["photograph", "saliency"],
+        [""] * len(crops),
+        title,
+        wrapped(below, len(crops)),
+    )
+
+
+def _outlined(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.where(find_boundaries(mask)[..., None], np.uint8([255, 220, 0]), pixels)
+
+
+def figure_9(crops: Sequence[Image.Image], maps: Mapping[str, np.ndarray], below: str) -> Figure:
+    """Maps (N, H, W) of photographs by every method, a row a photograph, a column a method."""
+    rows = [[np.asarray(crop), *(found[i] for found in maps.values())] for i, crop in enumerate(crops)]
+    names = [name.replace(" ", "\n", 1) for name in maps]
+    title = "LICNN marks areas where gradients mark points"
+    return picture_grid(rows, [""] * len(rows), ["photograph", *names], title, wrapped(below, len(names) + 1))
+
+
+def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
+    """How far saliency maps stand out on objects of known and of unknown classes: a dot an object, means with
+    intervals, beside a centre Gaussian. ``found`` has the columns objects (kind), inside minus outside and
+    centre Gaussian."""
+    figure, axes = new(6.5, 1.2 + 0.5 * found["objects"].nunique())
+    kinds = list(dict.fromkeys(found["objects"]))
+    for place, kind in enumerate(kinds):
+        rows = found[found["objects"] == kind]
+        for column, colour, shift in (
+            ("inside minus outside", PALETTE[0], -0.15),
+            ("centre Gaussian", "0.5", 0.15),
+        ):
+            values = rows[column].to_numpy()
+            mean = stats.mean_interval(values, "images", (-1, 1))
+            axes.plot(values, np.full(len(values), place + shift), ".", color=colour, alpha=0.35)
+            error = [[mean.value - mean.low], [mean.high - mean.value]]
+            label = {"inside minus outside": "LICNN", "centre Gaussian": "centre Gaussian"}[column]
+            axes.errorbar(
+                mean.value,
+                place + shift,
+                xerr=error,
+                fmt="o",
+                color=colour,
+                capsize=3,
+                label=label if place == 0 else None,
+            )
+    axes.axvline(0, color="0.5", linewidth=1)
+    axes.set_yticks(range(len(kinds)), [f"{kind} (n = {(found['objects'] == kind).sum()})" for kind in kinds])
+    axes.invert_yaxis()
+    axes.set(xlabel="mean inside minus outside the object, share of the map's maximum", ylabel="objects")
+    axes.legend()
+    first = found.loc[found["objects"] == kinds[0], "inside minus outside"].mean()
+    axes.set_title(f"On objects whose class is unknown LICNN stands out by {first:+.2f} of the maximum")
+    caption(figure, f"{what}; bars: 95 % t intervals")
+    return figure
+
+
 def saliency_gallery(
     crops: Sequence[Image.Image], maps: np.ndarray, rules: Sequence[str | float], below: str
 ) -> Figure:
@@ -105,7 +202,7 @@ def saliency_gallery(
     for rule in rules:
         regions = [blur.region(saliency, rule) for saliency in maps]
         covered[rule] = np.mean(regions)
-        rows.append([_greyed(np.asarray(crop), mask) for crop, mask in zip(crops, regions, strict=True)])
+        rows.append([greyed(np.asarray(crop), mask) for crop, mask in zip(crops, regions, strict=True)])
     names = [
         blur.rule_name(rule).replace(" of the ", "\nof the\n").replace(" with", "\nwith") for rule in rules
     ]
@@ -114,34 +211,29 @@ def saliency_gallery(
         ["photograph", "saliency", *names],
         [""] * len(crops),
         f"The {blur.rule_name(rules[0])} marks {covered[rules[0]]:.0%} of these pictures as the object",
-        _wrapped(below, len(crops)),
+        wrapped(below, len(crops)),
     )
 
 
-def _wrapped(text: str, columns: int) -> str:
-    """A caption in lines that fit below a grid of so many pictures."""
-    return "\n".join(textwrap.fill(line, 21 * columns) for line in text.split("\n"))
-
-
-def _greyed(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return np.where(mask[..., None], pixels, (0.25 * pixels + 150).astype(np.uint8))
-
-
-def randomised_maps(columns: Mapping[str, Mapping[str, np.ndarray]], what: str) -> Figure:
-    """Figure 10: one photograph's maps, a row a method, a column a stage of randomisation."""
+def randomised_maps(columns: Mapping[str, Mapping[str, np.ndarray]], scheme: str, what: str) -> Figure:
+    """Figures 11 and 20: one photograph's maps, a row a method, a column a stage of randomisation."""
     methods = list(next(iter(columns.values())))
     rows = [[maps[method] for maps in columns.values()] for method in methods]
+    titles = {
+        "cascading": "Maps as the weights are drawn anew from the output down",
+        "independent": "Maps when one part alone has new weights",
+    }
     return picture_grid(
         rows,
         [method.replace(" ", "\n", 1) for method in methods],
         [name.replace("classifier", "class-\nifier") for name in columns],
-        "Maps as the weights are drawn anew from the output down",
+        titles[scheme],
         f"{what}\nEvery map has its own colour scale.",
     )
 
 
 def figure_12(results: pd.DataFrame, what: str) -> Figure:
-    """Figures 12 and 21: similarity to the original map by stage, a line a method, bands of 95 %."""
+    """Figure 12: similarity to the original map by stage, a line a method, with bands of 95 % each."""
     names = {"hog": "HOG", "spearman": "Spearman, absolute", "spearman_signed": "Spearman, signed"}
     figure, axes = new(9.5, 3.8, 1, 3, sharey=True)
     stages = list(dict.fromkeys(results["stage"]))
@@ -150,8 +242,7 @@ def figure_12(results: pd.DataFrame, what: str) -> Figure:
         for method, colour in zip(dict.fromkeys(results["method"]), PALETTE, strict=False):
             mean, low, high = _by_stage(results[results["method"] == method], column, stages)
             axis.plot(place, mean, color=colour, label=method, linewidth=2.5 if method == "LICNN" else 1.2)
-            if method == "LICNN":
-                axis.fill_between(place, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.fill_between(place, low, high, color=colour, alpha=0.12, linewidth=0)
         axis.set(title=title, xticks=place, ylim=(-0.4, 1), xlabel="randomised from the output down to")
         axis.set_xticklabels(stages, rotation=60, ha="right", fontsize=7)
     axes[0].set_ylabel("similarity to the original map")
@@ -164,7 +255,7 @@ def figure_12(results: pd.DataFrame, what: str) -> Figure:
         ha="left",
         fontsize=10,
     )
-    caption(figure, f"{what}; band: 95 % t interval of LICNN over photographs")
+    caption(figure, f"{what}; bands: 95 % t intervals over photographs")
     return figure
 
 
@@ -201,90 +292,77 @@ def figure_21(results: pd.DataFrame, what: str) -> Figure:
     return figure
 
 
-def figure_15(results: pd.DataFrame, what: str, title: str, judged: str) -> Figure:
-    """Figures 15 and 16: top-5 and top-1 accuracy by blur radius, background and object, a colour a rule.
-
-    The figure's title is ``title`` and what happens to top-5 accuracy by the rule called ``judged``.
-    """
-    table = blur.accuracy_table(results)
-    start = table[table["radius"] == 0].iloc[0]
-    figure, axes = new(10, 3.4, 1, 2)
-    rules = [name for name in dict.fromkeys(table["region"]) if name and name not in blur.CONTROLS]
-    for axis, column in zip(axes, ("top5", "top1"), strict=True):
-        for rule, colour in zip(rules, PALETTE, strict=False):
-            for where, line in zip(blur.SIDES, ("-", ":"), strict=True):
-                rows = table[(table["region"] == rule) & (table["where"] == where)]
-                label = f"{where}, {rule} ({rows['area'].iloc[0]:.0f} % covered)"
-                style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 3, "label": label}
-                axis.plot([0, *rows["radius"]], [start[column], *rows[column]], **style)
-        axis.set(xlabel="blur radius, pixels", ylabel=f"top-{column[-1]} accuracy, %", ylim=(0, 102))
-        axis.set_xticks([0, *blur.RADII])
-    largest = table[(table["region"] == judged) & (table["radius"] == max(blur.RADII))].set_index("where")[
-        "top5"
-    ]
+def localisation(scores: pd.DataFrame, what: str) -> Figure:
+    """How well maps sit on objects: pointing game, AUC, and energy above the objects' area, a row a map of
+    ``licnn_experiment.localisation_scores``, with 95 % bootstrap intervals over images."""
+    scores = scores.assign(above=scores["energy"] - scores["area"])
+    panels = {"pointing": "pointing game", "auc": "AUC", "above": "energy above the area"}
+    names = list(dict.fromkeys(scores["map"]))
+    figure, axes = new(10, 0.9 + 0.24 * len(names), 1, 3, sharey=True)
+    for axis, (column, label) in zip(axes, panels.items(), strict=True):
+        for place, name in enumerate(names):
+            values = scores.loc[scores["map"] == name, column].to_numpy(float)
+            found = stats.bootstrap_interval(values)
+            error = [[found.value - found.low], [found.high - found.value]]
+            colour = PALETTE[0] if name.startswith("LICNN") else PALETTE[1]
+            axis.errorbar(found.value, place, xerr=error, fmt="o", markersize=4, color=colour, capsize=2)
+        axis.set(xlabel=label)
+        axis.axvline({"auc": 0.5}.get(column, 0), color="0.5", linewidth=1)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    means = scores.groupby("map")["above"].mean()
     figure.suptitle(
-        f"{title}: top-5 {start['top5']:.0f} %, {largest['background']:.0f} % with the background blurred,\n"
-        f"{largest['object']:.0f} % with the object blurred (object: {judged})",
+        f"{means.idxmax()} has the most energy on the objects, {means.max():+.2f} above their area; "
+        f"LICNN {means['LICNN']:+.2f}, centre Gaussian {means['centre Gaussian']:+.2f}",
         x=0.01,
         ha="left",
         fontsize=10,
     )
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7.5)
-    caption(figure, what)
+    area = scores["area"].mean()
+    caption(figure, f"{what}; objects cover {area:.0%} of the pictures; bars: 95 % bootstrap intervals")
     return figure
 
 
-def energy_in_boxes(energy: pd.DataFrame, what: str) -> Figure:
-    """Share of each map's energy inside the official boxes minus the boxes' area, a row a column of
-    ``licnn_experiment.energy_in_boxes``, with 95 % bootstrap intervals over photographs."""
-    names = [name for name in energy.columns if name != "area"]
-    found = [stats.bootstrap_interval((energy[name] - energy["area"]).to_numpy()) for name in names]
-    figure, axes = new(6.5, 3)
-    axes.axvline(0, color="0.5", linewidth=1)
-    for place, (name, estimate) in enumerate(zip(names, found, strict=True)):
-        error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
-        colour = PALETTE[0] if name.startswith("LICNN") else PALETTE[1]
-        axes.errorbar(estimate.value, place, xerr=error, fmt="o", color=colour, capsize=3)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set(xlabel="share of the map's energy inside the boxes, minus the boxes' area", ylabel="map")
-    best = int(np.argmax([estimate.value for estimate in found]))
-    figure.suptitle(
-        f"{names[best]}: {found[best].value:+.2f} above the boxes' area, the best; "
-        f"{names[0]}: {found[0].value:+.2f}",
-        x=0.01,
-        ha="left",
-        fontsize=10,
+def composites(
+    pictures: Sequence[np.ndarray],
+    maps: Mapping[str, np.ndarray],
+    names: Sequence[tuple[str, str]],
+    below: str,
+) -> Figure:
+    """Pairs of photographs side by side (H, 2 W, 3) and the maps (N, 2, H, 2 W) of both classes, a column a
+    pair; rows by way of computing and class."""
+    rows, labels = [list(pictures)], ["pair"]
+    for way, found in maps.items():
+        for side, word in enumerate(("left", "right")):
+            rows.append(list(found[:, side]))
+            labels.append(f"{way},\n{word} class")
+    titles = [" | ".join(textwrap.shorten(name, 16, placeholder="...") for name in pair) for pair in names]
+    title = "The map of one half's class lies on both halves"
+    figure, axes = new(
+        2.5 * len(pictures) + 0.6, 1.25 * len(rows) + 0.6, len(rows), len(pictures), squeeze=False
     )
-    caption(
-        figure,
-        f"{what}; boxes cover {energy['area'].mean():.0%} of the crops; bars: 95 % bootstrap intervals",
-    )
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row):
+            picture(axes[r, c], image, titles[c] if r == 0 else "")
+        axes[r, 0].set_ylabel(labels[r], fontsize=8)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    caption(figure, textwrap.fill(below, 42 * len(pictures)))
     return figure
 
 
-def turned(explainer: LICNN, photos: PhotoSet, changed: pd.DataFrame, rule: str | float) -> Figure:
-    """Figures 17 and 18: photographs before and after background blur of radius 10, with likeliest classes.
-
-    ``changed`` is a part of ``licnn_experiment.turned``, positions in ``photos``.
-    """
-    model, chosen = explainer.model, photos.select(changed["photograph"].to_numpy())
-    crops, images = crops_and_inputs(model, chosen)
-    maps = explainer.saliency_maps(images).cpu().numpy()
-    soft = [blur.blurred(c, blur.region(m, rule), 10) for c, m in zip(crops, maps, strict=True)]
-    before, after = (
-        [textwrap.fill(model.classes[i], 15) for i in changed[when]] for when in ("before", "after")
-    )
-    names = [a if a == b else f"{a}\n→ {b}" for a, b in zip(before, after, strict=True)]
-    signs = ["lost" if right else "gained" for right in changed["right_before"]]
-    title = (
-        f"Background blur: {signs.count('gained')} of these gain and {signs.count('lost')} lose their label "
-    )
-    below = f"Likeliest class before → after; radius 10, {blur.rule_name(rule)}, {model.name}; "
+def shortcut_maps(
+    pictures: Sequence[Image.Image],
+    maps: Mapping[str, np.ndarray],
+    energy: Mapping[str, float],
+    what: str,
+) -> Figure:
+    """Digits and LICNN's maps (N, H, W) of networks trained on different backgrounds, a row each."""
+    kinds = list(maps)
+    title = f"Map energy on the digit above its area: {energy[kinds[0]]:+.3f} ({kinds[0]} backgrounds), "
     return picture_grid(
-        [[np.asarray(crop) for crop in crops], [np.asarray(crop) for crop in soft]],
-        ["unmodified", "background\nblurred"],
-        [f"{sign}:\n{name}" for sign, name in zip(signs, names, strict=True)],
-        textwrap.fill(title + "among the top 5", 15 * len(crops) + 5),
-        _wrapped(f"{below}{photos.name}, {authors(chosen.credits)}", len(crops)),
+        [[np.asarray(p) for p in pictures], *(list(found) for found in maps.values())],
+        ["digit on a\nswapped\nbackground", *(f"trained on\n{kind}\nbackgrounds" for kind in kinds)],
+        [""] * len(pictures),
+        title + f"{energy[kinds[1]]:+.3f} ({kinds[1]})",
+        f"{what}\nEvery map has its own colour scale.",
     )

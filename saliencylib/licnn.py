@@ -97,6 +97,14 @@ def mach_bands(levels: int = 6, width: int = 20, height: int = 15) -> Tensor:
     return torch.linspace(1 / levels, 1, levels).repeat_interleave(width).expand(height, -1)
 
 
+def mach_discs(levels: int = 6, width: int = 10) -> Tensor:
+    """The same in two dimensions: discs of equal grey in one another, brighter inwards, each ``width`` pixels
+    wider in radius than the next; (2 * levels * width, same), from 1 / levels up to 1."""
+    place = torch.arange(-levels * width, levels * width) + 0.5
+    radius = torch.hypot(place[:, None], place[None])
+    return (levels - (radius / width).floor()).clamp(min=1) / levels
+
+
 def is_feature_map(output: Tensor) -> bool:
     """Whether an activation (N, C, h, w) has more than one place; full layers and channel gates have not."""
     return output.ndim == 4 and output.shape[2:].numel() > 1
@@ -229,11 +237,8 @@ class LICNN:
                 raise ValueError("this network calls no ReLU module with a feature map (N, C, H, W)")
             classes = logits.detach().topk(top).indices if classes is None else classes
             scores = logits.softmax(1) if self.switches["softmax"] else logits
-            columns = [scores.gather(1, column[:, None]).sum() for column in classes.T]
-            maxima = []
-            for number, score in enumerate(columns, 1):
-                gradients = torch.autograd.grad(score, activations, retain_graph=number < len(columns))
-                maxima.append([gradient.amax(1) for gradient in gradients])
+            totals = [scores.gather(1, column[:, None]).sum() for column in classes.T]
+            maxima = _gradient_maxima(totals, activations)
         maps = [torch.stack(layer, 1) for layer in zip(*maxima, strict=True)]
         return [l2_normalised(x) for x in maps] if self.switches["normalise_gradient"] else maps
 
@@ -291,6 +296,31 @@ def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, imag
     with FlopCounterMode(display=False) as whole:
         compute()
     return whole.get_total_flops() / forward.get_total_flops()
+
+
+def _gradient_maxima(scores: Sequence[Tensor], activations: Sequence[Tensor]) -> list[list[Tensor]]:
+    """The maximum over channels of every score's gradient at every activation, [score][activation].
+
+    It is taken while the gradient passes by, so that no more than one has to be kept. A backward pass goes
+    down to the first activation, and to those that do not lie on its paths to the score.
+    """
+    maxima: list[dict[int, Tensor]] = [{} for _ in scores]
+    ends = [activations[0]]
+    for score, found in zip(scores, maxima, strict=True):
+        handles = [
+            activation.register_hook(lambda gradient, i=i, kept=found: kept.update({i: gradient.amax(1)}))
+            for i, activation in enumerate(activations)
+        ]
+        try:
+            torch.autograd.grad(score, ends, retain_graph=True)
+            missed = [activation for i, activation in enumerate(activations) if i not in found]
+            if missed:
+                torch.autograd.grad(score, missed, retain_graph=True)
+                ends += missed
+        finally:
+            for handle in handles:
+                handle.remove()
+    return [[found[i] for i in range(len(activations))] for found in maxima]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What notebook 03 measures: the equations, the switches, the terms, objects of known place, and blurring."""
+"""What notebook 03 measures of the maps: equations, switches, terms, and objects of known place."""
 
 import html
 import math
@@ -7,17 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from saliencylib import attribution, blur, cache, classifiers, data, licnn, sanity, stats
+from saliencylib import attribution, blur, cache, classifiers, data, licnn, localisation, sanity, stats
 from saliencylib.data import PhotoSet
-from saliencylib.licnn import LICNN, PRESETS
-from saliencylib.localisation import PEOPLE, box_masks, contrast, energy_inside
+from saliencylib.licnn import LICNN
+from saliencylib.parallel import side_by_side
 
 PHOTO_SETS = {
     "photographs": data.photographs,
@@ -26,14 +25,24 @@ PHOTO_SETS = {
     "imagenet_a": data.imagenet_a,
 }
 COMPARED = ("Gradient", "Gradient x Input", "Integrated Gradients", "Grad-CAM")
-BOX_VARIANTS = {
-    "LICNN, released code": {},
+CHANGES = {
+    "LICNN": {},
     "LICNN, no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
+    "LICNN, gradient not normalised": {"normalise_gradient": False},
     "LICNN, last map masked": {"mask_last": True},
     "LICNN, layers normalised": {"normalise_layers": True},
-    "LICNN, both": {"mask_last": True, "normalise_layers": True},
+    "LICNN, bilinear": {"interpolation": "bilinear"},
+    "LICNN, text": {"preset": "text"},
 }
-BOX_METHODS = ("Gradient", "Grad-CAM")
+LOCALISED = (
+    *CHANGES,
+    "LICNN, likeliest class",
+    "LICNN, five likeliest",
+    *attribution.METHODS[1:],
+    *localisation.BASELINES,
+)
+SCORES = ["pointing", "auc", "energy", "area", "iou", "iou_area"]
+HALVED = ("LICNN, after the softmax", "LICNN, before the softmax", "Gradient", "Grad-CAM")
 TERMS = {
     "both terms": {},
     "average term only (b = 0)": {"b": 0.0},
@@ -45,9 +54,14 @@ TERMS = {
 def photo_set(name: str, count: int | None = None) -> PhotoSet:
     """``count`` photographs of a set at even steps through its sorted list, or all of them."""
     photos = PHOTO_SETS[name]()
-    if count is None or count >= len(photos):
-        return photos
-    return photos.select(np.linspace(0, len(photos) - 1, count).round().astype(int))
+    return photos.select(evenly(len(photos), count))
+
+
+def evenly(length: int, count: int | None = None) -> np.ndarray:
+    """``count`` positions at even steps through a list of so many, or all of them."""
+    if count is None or count >= length:
+        return np.arange(length)
+    return np.linspace(0, length - 1, count).round().astype(int)
 
 
 def labelled(photos: PhotoSet) -> PhotoSet:
@@ -110,30 +124,26 @@ def mach_band_rise(levels: int = 6, width: int = 20) -> stats.Estimate:
 
 def switch_effects(
     model: nn.Module, images: Tensor, target: Tensor, batch_size: int | None = None
-) -> pd.DataFrame:
-    """Each difference between text and released code alone, and all of them: share of locations kept, share
-    of the picture that the rules mark (%), and correlation of attention maps with the released code's."""
-    changes = {"released code": {}} | {f"{name} = {value}": {name: value} for name, value in _text()}
-    variants = {n: LICNN(model, batch_size=batch_size, **switches) for n, switches in changes.items()}
-    variants["text"] = LICNN(model, "text", batch_size)
-    maps = {name: variant.attribute(images, target).cpu().numpy() for name, variant in variants.items()}
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The released code as it is, without inhibition, with each of the text's changes alone, and the text.
+
+    A row each of ``CHANGES``: share of locations kept, share of the picture that the rules mark (%), and mean
+    correlation of attention maps with the released code's; and by name the shares kept (layers, N).
+    """
+    made = {name: LICNN(model, batch_size=batch_size, **change) for name, change in CHANGES.items()}
+    maps = {name: variant.attribute(images, target).cpu().numpy() for name, variant in made.items()}
+    shares = {name: variant.kept_shares(images, target).cpu().numpy() for name, variant in made.items()}
     rows = [
         {
-            "variant": name,
-            "locations kept, %": 100 * float(variant.kept_shares(images, target).mean()),
+            "map": name,
+            "locations kept, %": 100 * float(shares[name].mean()),
             "printed rule marks, %": _marked(maps[name], "printed"),
             "rule with offset marks, %": _marked(maps[name], "offset"),
-            "correlation": np.mean(
-                [_correlation(*p) for p in zip(maps["released code"], maps[name], strict=True)]
-            ),
+            "correlation": np.mean([_correlation(*p) for p in zip(maps["LICNN"], maps[name], strict=True)]),
         }
-        for name, variant in variants.items()
+        for name in CHANGES
     ]
-    return pd.DataFrame(rows)
-
-
-def _text() -> Sequence[tuple[str, object]]:
-    return list(PRESETS["text"].items())
+    return pd.DataFrame(rows), shares
 
 
 def _marked(maps: np.ndarray, rule: str) -> float:
@@ -169,59 +179,219 @@ def protection(terms: pd.DataFrame) -> stats.Estimate:
     return stats.paired_difference(with_it, without, "images")
 
 
-def people_contrast(model: nn.Module) -> tuple[pd.DataFrame, stats.Estimate]:
-    """Saliency inside and outside the people in scikit-image's photographs, around whom we drew boxes: area,
-    contrast (mean inside minus outside, share of the maximum), and the estimate of outside minus inside."""
-    photos = data.photographs()
-    photos = photos.select([i for i, path in enumerate(photos.paths) if path.name in PEOPLE])
-    for i, path in enumerate(photos.paths):
-        photos.boxes[i] = PEOPLE[path.name]
-    masks = box_masks(photos, model.preprocess)
-    values = contrast(LICNN(model).saliency_maps(crops_and_inputs(model, photos)[1]), masks)
-    names = [path.stem for path in photos.paths]
-    frame = pd.DataFrame({"photograph": names, "area": masks.mean((1, 2)), "inside minus outside": values})
-    return frame, stats.mean_interval(-values, "images")
+def people_contrast(
+    model: nn.Module, photos: Sequence[PhotoSet], batch_size: int | None = None
+) -> tuple[pd.DataFrame, stats.Estimate]:
+    """Saliency inside and outside the people in the photographs around whom we drew boxes.
+
+    A row a photograph: set, photograph, area (of the people), pointing (whether the highest value lies on
+    them), "inside minus outside" (means, as a share of the map's maximum) and the same for a centre Gaussian;
+    and the estimate of outside minus inside, over photographs.
+    """
+    frames = []
+    for chosen in map(localisation.people, photos):
+        if not len(chosen):
+            continue
+        crops, images = crops_and_inputs(model, chosen)
+        masks = localisation.box_masks(chosen, model.preprocess)
+        columns = {"set": chosen.name, "photograph": [path.stem for path in chosen.paths]}
+        maps = LICNN(model, batch_size=batch_size).saliency_maps(images)
+        frames.append(pd.DataFrame(columns | _contrasts(crops, maps, masks)))
+    frame = pd.concat(frames, ignore_index=True)
+    return frame, stats.mean_interval(-frame["inside minus outside"].to_numpy(), "images")
 
 
-def energy_in_boxes(
-    model: nn.Module, photos: PhotoSet, batch_size: int, cache_dir: Path | None = None
+def object_contrast(
+    model: nn.Module, crops: Sequence[Image.Image], masks: np.ndarray, batch_size: int | None = None
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Saliency maps (N, H, W) of crops with an object of any kind, and how they stand out on its mask (N, H,
+    W): a row an object, columns as in ``people_contrast`` without set and photograph."""
+    images = torch.stack([model.preprocess.normalise(crop) for crop in crops])
+    maps = LICNN(model, batch_size=batch_size).saliency_maps(images).cpu().numpy()
+    return maps, pd.DataFrame(_contrasts(crops, maps, masks))
+
+
+def _contrasts(crops: Sequence[Image.Image], maps: localisation.Maps, masks: np.ndarray) -> dict:
+    centre = np.stack([localisation.baseline_map("centre Gaussian", crop) for crop in crops])
+    return {
+        "area": masks.mean((1, 2)),
+        "pointing": localisation.scores(maps, masks)["pointing"].to_numpy(),
+        "inside minus outside": localisation.contrast(maps, masks),
+        "centre Gaussian": localisation.contrast(centre, masks),
+    }
+
+
+def boxed_objects(model: nn.Module, photos: PhotoSet) -> tuple[list[Image.Image], Tensor, np.ndarray, Tensor]:
+    """Crops, inputs (N, 3, H, W), masks of the boxes (N, H, W) and labels (N,) of the photographs whose boxes
+    mark a part of the crop, and not all of it."""
+    masks = localisation.box_masks(photos, model.preprocess)
+    area = masks.mean((1, 2))
+    positions = np.flatnonzero((area > 0) & (area < 1))
+    chosen = photos.select(positions)
+    return *crops_and_inputs(model, chosen), masks[positions], torch.as_tensor(chosen.labels)
+
+
+def localisation_scores(
+    model: nn.Module,
+    crops: Sequence[Image.Image],
+    images: Tensor,
+    masks: np.ndarray,
+    target: Tensor,
+    batch_size: int,
+    cache_dir: Path | None = None,
 ) -> pd.DataFrame:
-    """Attention maps of the labelled class against the official boxes: a row a photograph, with the boxes'
-    ``area`` and, a column each of ``BOX_VARIANTS`` and ``BOX_METHODS``, the share of the map's energy inside.
+    """``localisation.scores`` of every map of images (N, 3, H, W) against masks (N, H, W): rows map, image.
 
-    Batches are kept in ``cache_dir`` as they are finished.
+    Maps, in this order: LICNN of the ``target`` classes (N,), with every change of ``CHANGES``; LICNN of the
+    likeliest class, and of the five likeliest; the other methods of ``attribution``; and the baselines of
+    ``localisation``, drawn from the ``crops``. Batches are kept in ``cache_dir`` as they are finished.
     """
     weights = classifiers.fingerprint(model)
-    jobs = [
-        joblib.delayed(_energy)(model, weights, photos.select(slice(start, start + batch_size)), cache_dir)
-        for start in range(0, len(photos), batch_size)
-    ]
-    columns = ["area", *BOX_VARIANTS, *BOX_METHODS]
-    return pd.DataFrame(np.concatenate(joblib.Parallel()(jobs)), columns=columns)
+    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+    jobs = [(model, weights, crops[p], images[p], masks[p], target[p], cache_dir) for p in parts]
+    found = side_by_side(_localised, jobs, next(model.parameters()).device)
+    frame = pd.concat(
+        [rows.assign(image=rows["image"] + p.start) for rows, p in zip(found, parts, strict=True)]
+    )
+    order = {name: place for place, name in enumerate(LOCALISED)}
+    return frame.sort_values(
+        ["map", "image"], key=lambda c: c.map(order) if c.name == "map" else c
+    ).reset_index(drop=True)
 
 
-def _energy(model: nn.Module, weights: str, photos: PhotoSet, cache_dir: Path | None) -> np.ndarray:
-    images = crops_and_inputs(model, photos)[1]
-    masks = box_masks(photos, model.preprocess)
-    own = (sys.modules[__name__], attribution, licnn)
-    name = cache.key(*own, images.cpu().numpy(), masks, photos.labels, weights)
+def _localised(
+    model: nn.Module,
+    weights: str,
+    crops: Sequence[Image.Image],
+    images: Tensor,
+    masks: np.ndarray,
+    target: Tensor,
+    cache_dir: Path | None,
+) -> pd.DataFrame:
+    own = (sys.modules[__name__], attribution, licnn, localisation)
+    name = cache.key(*own, images.cpu().numpy(), masks, target.cpu().numpy(), weights)
     path = cache_dir / f"{name}.npz" if cache_dir else None
     kept = cache.load_arrays(path) if path else None
     if kept is None:
-        target = torch.as_tensor(photos.labels)
-        maps = [LICNN(model, **switches).attribute(images, target) for switches in BOX_VARIANTS.values()]
-        maps += [attribution.attribute(method, model, images, target) for method in BOX_METHODS]
-        kept = {"values": np.stack([masks.mean((1, 2)), *(energy_inside(m, masks) for m in maps)], 1)}
+        maps = {name: LICNN(model, **change).attribute(images, target) for name, change in CHANGES.items()}
+        classes = LICNN(model).attention_maps(images)
+        maps["LICNN, likeliest class"] = classes[:, 0]
+        maps["LICNN, five likeliest"] = licnn.l2_normalised(classes.sum(1))
+        for method in attribution.METHODS[1:]:
+            maps[method] = attribution.attribute(method, model, images, target)
+        for kind in localisation.BASELINES:
+            maps[kind] = np.stack([localisation.baseline_map(kind, crop) for crop in crops])
+        kept = {
+            f"{i}": localisation.scores(maps[name], masks).to_numpy(float) for i, name in enumerate(LOCALISED)
+        }
+        if path:
+            cache.save_arrays(path, **kept)
+    frames = [pd.DataFrame(kept[f"{i}"], columns=SCORES) for i in range(len(LOCALISED))]
+    frames = [f.assign(map=name, image=range(len(f))) for f, name in zip(frames, LOCALISED, strict=True)]
+    return pd.concat(frames)[["map", "image", *SCORES]]
+
+
+def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Means of ``localisation_scores``, a row a map: the scores, energy above the object's area, and the
+    latter's difference from LICNN's with its interval over images."""
+    scores = scores.assign(above=scores["energy"] - scores["area"])
+    table = scores.groupby("map", sort=False)[
+        ["pointing", "auc", "energy", "above", "iou", "iou_area"]
+    ].mean()
+    own = energy_of(scores, "LICNN")
+    found = [stats.paired_difference(energy_of(scores, name), own, "images") for name in table.index]
+    return table.assign(against_licnn=[str(estimate) for estimate in found]).reset_index()
+
+
+def energy_of(scores: pd.DataFrame, name: str) -> np.ndarray:
+    """The energy (N,) on the object of the map called ``name``, from ``localisation_scores``."""
+    return scores.loc[scores["map"] == name, "energy"].to_numpy()
+
+
+def composites(
+    model: nn.Module, crops: Sequence[Image.Image], top: np.ndarray, right: np.ndarray, count: int
+) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
+    """Pairs of photographs side by side, for the grid pointing game (Boehle et al., CVPR 2021).
+
+    Photographs whose likeliest class is ``right`` are paired with another one of a different class, at most
+    ``count`` pairs. Returns the pairs' positions, their inputs (N, 3, H, 2 W) and their two classes (N, 2),
+    that of the left half first. The network must average its last feature maps, so that width is free.
+    """
+    good = np.flatnonzero(right)
+    other = np.roll(good, len(good) // 2)
+    pairs = [(i, j) for i, j in zip(good, other, strict=True) if top[i, 0] != top[j, 0]][:count]
+    normalise = model.preprocess.normalise
+    joined = [torch.cat([normalise(crops[i]), normalise(crops[j])], 2) for i, j in pairs]
+    return pairs, torch.stack(joined), torch.tensor([[top[i, 0], top[j, 0]] for i, j in pairs])
+
+
+def own_halves(
+    model: nn.Module, images: Tensor, classes: Tensor, batch_size: int, cache_dir: Path | None = None
+) -> pd.DataFrame:
+    """Where the maps of the two classes of ``composites`` lie: rows map, pair, side (0 left, 1 right), with
+    energy (share of the map in the class's own half) and pointing (whether its highest value lies there).
+
+    Maps: LICNN after and before the softmax, Gradient and Grad-CAM.
+    """
+    weights = classifiers.fingerprint(model)
+    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+    jobs = [(model, weights, images[p], classes[p], cache_dir) for p in parts]
+    values = np.concatenate(side_by_side(_halves, jobs, next(model.parameters()).device), 1)
+    index = pd.MultiIndex.from_product([HALVED, range(len(images)), (0, 1)], names=["map", "pair", "side"])
+    frame = pd.DataFrame(values.reshape(-1, 2), index=index, columns=["energy", "pointing"]).reset_index()
+    return frame.astype({"pointing": bool})
+
+
+def _halves(
+    model: nn.Module, weights: str, images: Tensor, classes: Tensor, cache_dir: Path | None
+) -> np.ndarray:
+    """Energy and pointing, (maps, images, 2 sides, 2)."""
+    own = (sys.modules[__name__], attribution, licnn)
+    path = (
+        cache_dir / f"{cache.key(*own, images.numpy(), classes.numpy(), weights)}.npz" if cache_dir else None
+    )
+    kept = cache.load_arrays(path) if path else None
+    if kept is None:
+        values = []
+        for name in HALVED:
+            if name.startswith("LICNN"):
+                maps = LICNN(model, softmax="after" in name).attention_maps(images, classes)
+            else:
+                sides = [attribution.attribute(name, model, images, column) for column in classes.T]
+                maps = torch.stack(sides, 1)
+            maps = maps.cpu().numpy()
+            halves = np.stack(np.split(maps, 2, axis=3), 2)  # image, class, half, H, W
+            energy, peak = halves.sum((3, 4)), halves.max((3, 4))
+            own_half = np.arange(2)
+            share = energy[:, own_half, own_half] / np.maximum(energy.sum(2), 1e-30)
+            values.append(np.stack([share, peak.argmax(2) == own_half], 2))
+        kept = {"values": np.stack(values)}
         if path:
             cache.save_arrays(path, **kept)
     return kept["values"]
 
 
+def own_half_table(halves: pd.DataFrame) -> pd.DataFrame:
+    """Means of ``own_halves`` with their intervals over pairs, a row a map."""
+    rows = []
+    for name in HALVED:
+        per_pair = halves[halves["map"] == name].groupby("pair")[["energy", "pointing"]].mean()
+        found = [stats.mean_interval(per_pair[column].to_numpy(), "pairs", (0, 1)) for column in per_pair]
+        rows.append((name, *(str(estimate) for estimate in found)))
+    return pd.DataFrame(rows, columns=["map", "share in the own half", "highest value in the own half"])
+
+
 def maps_by_stage(
-    model: nn.Module, image: Tensor, target: int, methods: Sequence[str], seed: int = 0, shown: int = 5
+    model: nn.Module,
+    image: Tensor,
+    target: int,
+    methods: Sequence[str],
+    scheme: str = "cascading",
+    seed: int = 0,
+    shown: int = 5,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Maps (H, W) of one image (3, H, W) by every method, for the network as it is and for ``shown`` stages
-    of cascading randomisation at even steps: {stage: {method: map}}."""
+    of randomisation at even steps: {stage: {method: map}}."""
 
     def maps(network: nn.Module) -> dict[str, np.ndarray]:
         found = {m: attribution.attribute(m, network, image[None], target)[0] for m in methods}
@@ -229,7 +399,7 @@ def maps_by_stage(
 
     last = len(sanity.stages(model)) - 1
     wanted = set(np.linspace(0, last, min(shown, last + 1)).round().astype(int))
-    stages = enumerate(sanity.randomized(model, seed=seed))
+    stages = enumerate(sanity.randomized(model, scheme, seed))
     return {"original": maps(model)} | {name: maps(net) for i, (name, net) in stages if i in wanted}
 
 
@@ -244,51 +414,3 @@ def randomisation_estimates(falls: pd.DataFrame) -> dict[str, stats.Estimate]:
         "LI-F12a": stats.paired_difference(per_image["LICNN", first], per_image["LICNN", last], "images"),
         "LI-F12b": stats.paired_difference(per_image["LICNN", last], mean_of_others, "images"),
     }
-
-
-def share_kept(results: pd.DataFrame, region: str, where: str, radius: int, seed: int = 0) -> stats.Estimate:
-    """Top-5 accuracy of a variant as a share of the unmodified accuracy, with the bootstrap interval over
-    photographs (both accuracies drawn together)."""
-    before, after = blur.outcomes(results, "top5"), blur.outcomes(results, "top5", region, where, radius)
-    if not before.any():
-        raise ValueError("no unmodified photograph is right")
-    drawn = np.random.default_rng(seed).integers(len(before), size=(4000, len(before)))
-    right = before[drawn].sum(1)
-    ratios = (after[drawn].sum(1) / np.maximum(right, 1))[right > 0]
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return stats.Estimate(after.sum() / before.sum(), float(low), float(high), len(before), unit="images")
-
-
-def change(
-    results: pd.DataFrame, column: str, before: tuple[str, str, int], after: tuple[str, str, int]
-) -> stats.Estimate:
-    """Change of accuracy in points between two variants (region, where, radius), by McNemar's test."""
-    return stats.mcnemar(blur.outcomes(results, column, *before), blur.outcomes(results, column, *after))
-
-
-def by_rule(results: pd.DataFrame, rules: Sequence[str | float]) -> pd.DataFrame:
-    """What background blur at radius 10 does to accuracy, a row a rule: covered area (%), and the change of
-    top-5 and top-1 accuracy in points with its interval."""
-    rows = []
-    for name in map(blur.rule_name, rules):
-        variant = (name, "background", 10)
-        changes = {
-            f"{column}, change": str(change(results, column, ("", "", 0), variant))
-            for column in ("top5", "top1")
-        }
-        rows.append(
-            {"region": name, "covered, %": 100 * blur.outcomes(results, "area", *variant).mean()} | changes
-        )
-    return pd.DataFrame(rows)
-
-
-def turned(results: pd.DataFrame, region: str, radius: int = 10) -> pd.DataFrame:
-    """The photographs whose top-5 correctness changes when the background is blurred: position, whether it
-    was right before, and the likeliest class before and after."""
-    before = blur.outcomes(results, "top5")
-    after = blur.outcomes(results, "top5", region, "background", radius)
-    first = blur.outcomes(results, "first"), blur.outcomes(results, "first", region, "background", radius)
-    frame = pd.DataFrame(
-        {"photograph": np.arange(len(before)), "right_before": before, "before": first[0], "after": first[1]}
-    )
-    return frame[before != after].reset_index(drop=True)

@@ -27,7 +27,10 @@ NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "mini": ("crowd", "scene", "pascal", "osie", "mit1003", "salicon_val_recovered"),
         "paper": ("salicon_2015_fixations",),
     },
-    "03_licnn": {"mini": ("imagenet_val", "nips2017_dev"), "paper": ("imagenet_val", "imagenet_a")},
+    "03_licnn": {
+        "mini": ("imagenet_val", "nips2017_dev", "rc_reference"),
+        "paper": ("imagenet_val", "imagenet_a"),
+    },
     "04_scoreboard": {},
 }
 

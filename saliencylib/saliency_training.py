@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from saliencylib import cache, checkpoints, saliency_losses, shallow_cnn
 from saliencylib.checkpoints import mixed_precision, native_bf16
+from saliencylib.parallel import side_by_side
 from saliencylib.saliency_losses import LOSSES
 from saliencylib.shallow_cnn import MAP_SIZE, ShallowSaliencyCNN, shallow_saliency_cnn
 
@@ -230,10 +230,11 @@ def train_all(
     """``train`` for each recipe, in their order.
 
     On a CPU the trainings share the cores, one thread each (or whatever joblib back end is active): that
-    wastes no time on waiting, and the numbers do not depend on how many cores there are. On a GPU they
-    follow one another.
+    wastes no time on waiting, and the numbers do not depend on how many cores there are, unless a training is
+    alone and takes them all. On a GPU they follow one another.
     """
-    return _together(train, recipes, device, training, validation, device, folder)
+    jobs = [(recipe, training, validation, device, folder) for recipe in recipes]
+    return side_by_side(train, jobs, device)
 
 
 def trace(
@@ -262,7 +263,8 @@ def traces(
     device: torch.device,
 ) -> pd.DataFrame:
     """``trace`` of every recipe, with its name in the column ``name``; trainings share the cores."""
-    rows = _together(trace, recipes.values(), device, training, validation, steps, every, device)
+    jobs = [(recipe, training, validation, steps, every, device) for recipe in recipes.values()]
+    rows = side_by_side(trace, jobs, device)
     return pd.concat([frame.assign(name=name) for name, frame in zip(recipes, rows, strict=True)])
 
 
@@ -319,22 +321,6 @@ def _key(recipe: Recipe, training: Pairs, validation: Pairs, device: torch.devic
     arrays = (training.images, training.targets, validation.images, validation.targets)
     code = (sys.modules[__name__], saliency_losses, shallow_cnn, checkpoints, torch.__version__)
     return cache.key(asdict(recipe), *arrays, *code, device.type, native_bf16(device), *more)
-
-
-def _together(function, recipes: Sequence[Recipe], device: torch.device, *arguments: object) -> list:
-    """``function(recipe, *arguments)`` for every recipe, side by side on a CPU."""
-    workers = 1 if device.type == "cuda" else min(len(recipes), torch.get_num_threads())
-    with Parallel(n_jobs=workers, max_nbytes="1M") as parallel:
-        return parallel(delayed(_on_one_thread)(function, recipe, *arguments) for recipe in recipes)
-
-
-def _on_one_thread(function, *arguments: object) -> object:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return function(*arguments)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _traced(

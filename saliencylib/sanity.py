@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -14,6 +13,7 @@ from skimage.feature import hog
 from torch import Tensor, nn
 
 from saliencylib import attribution, cache, classifiers, licnn
+from saliencylib.parallel import side_by_side
 
 SCHEMES = ("cascading", "independent")
 DRAWS = ("fresh", "permutation")
@@ -143,16 +143,15 @@ def curves(
     """
     weights = classifiers.fingerprint(model)
     jobs = [
-        joblib.delayed(_curve)(
-            model, weights, images, target, tuple(methods), scheme, seed, draw, batch_size, cache_dir
-        )
+        (model, weights, images, target, tuple(methods), scheme, seed, draw, batch_size, cache_dir)
         for seed in seeds
     ]
+    found = side_by_side(_curve, jobs, next(model.parameters()).device)
     names = [name for name, _ in stages(model)]
     index = pd.MultiIndex.from_product(
         [methods, seeds, names, range(len(images))], names=["method", "seed", "stage", "image"]
     )
-    values = np.stack(joblib.Parallel()(jobs), 1)  # method, seed, stage, image, similarity
+    values = np.stack(found, 1)  # method, seed, stage, image, similarity
     columns = ["hog", "spearman", "spearman_signed"]
     return pd.DataFrame(values.reshape(-1, 3), index=index, columns=columns).reset_index()
 

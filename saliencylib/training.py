@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
 from saliencylib import cache, checkpoints, models
 from saliencylib.data import Labelled
 from saliencylib.models import SalMask
+from saliencylib.parallel import side_by_side
 
 PRECISIONS = ("float32", "bfloat16")
 KEYS = ["network", "width", "connection", "mask", "seed"]  # the columns that name a training
@@ -203,14 +203,8 @@ def _for_each(recipes, work, material: Material, device: torch.device, *more: ob
     """
     if not recipes:
         raise ValueError("no recipe to train")
-    workers = 1 if device.type == "cuda" else min(len(recipes), torch.get_num_threads())
-    with Parallel(n_jobs=workers, max_nbytes="1M") as parallel:
-        found = parallel(
-            delayed(_on_one_thread)(
-                work, recipe, *(_only(part, recipe.mask) for part in (material, device, *more))
-            )
-            for recipe in recipes
-        )
+    jobs = [(recipe, *(_only(part, recipe.mask) for part in (material, device, *more))) for recipe in recipes]
+    found = side_by_side(work, jobs, device)
     marks = [{key: asdict(recipe)[key] for key in KEYS} for recipe in recipes]
     frames = [rows.assign(**mark) for rows, mark in zip(found, marks, strict=True)]
     joined = pd.concat(frames, ignore_index=True)
@@ -224,11 +218,6 @@ def _only(part: object, mask: str) -> object:
     if isinstance(part, dict):
         return {name: _only(value, mask) for name, value in part.items()}
     return part
-
-
-def _on_one_thread(work, recipe: Recipe, material: Material, device: torch.device, *more: object):
-    torch.set_num_threads(1)
-    return work(recipe, material, device, *more)
 
 
 def _log_of(recipe: Recipe, material: Material, device: torch.device) -> pd.DataFrame:

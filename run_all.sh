@@ -55,7 +55,7 @@ if [ "${1:-}" = "test" ] && [ "$#" -gt 1 ] && [ "$*" != "test --no-venv" ]; then
 fi
 
 python="$(find_python)"
-if [ "${1:-}" != "test" ]; then
+if [ "${1:-}" != "test" ] && [ "${1:-}" != "compare" ]; then
     "$python" -m saliencylib.plan "$@"
     for argument in "$@"; do
         case "$argument" in -h | --help) exit 0 ;; esac
@@ -67,6 +67,9 @@ if [ "$venv" = yes ]; then
     PATH="$PWD/.venv/bin:$PATH"
 fi
 
+if [ "${1:-}" = "compare" ]; then
+    exec "$python" -m saliencylib.compare "${@:2}"
+fi
 if [ "${1:-}" != "test" ]; then
     exec "$python" -m saliencylib.run "$@"
 fi

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from saliencylib import stats
+from saliencylib.plan import NOTEBOOK_OF
 
 RULES = {
     "exact": "an assert: holds when it passes",
@@ -24,7 +25,6 @@ RULES = {
     "no_effect": "holds when the 95 % interval of the difference includes zero",
 }
 SOURCES = ("paper", "real", "embedded")
-NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 MEASURED_COLUMNS = ["id", "measured", "low", "high", "n", "unit", "p", "data", "source", "cell", "reason"]
 
 

@@ -64,7 +64,9 @@ def picture_grid(
     low, high = limits if limits else (None, None)
     columns = max(len(row) for row in rows)
     names = cell_names or [column_names] + [[""] * columns] * (len(rows) - 1)
-    figure, axes = new(1.3 * columns + 0.5, 1.35 * len(rows) + 0.6, len(rows), columns, squeeze=False)
+    lines = sum(max(name.count("\n") for name in row) for row in names)
+    height = 1.35 * len(rows) + 0.14 * lines + 0.6
+    figure, axes = new(1.3 * columns + 0.5, height, len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
         for c in range(columns):
             if c < len(row):

@@ -134,7 +134,8 @@ def figure_7(
     """People without a class: photographs with the people's boxes outlined, saliency maps, and the maps
     inside the boxes only."""
     outlined = [_outlined(np.asarray(crop), mask) for crop, mask in zip(crops, masks, strict=True)]
-    title = f"Saliency outside minus inside the people: {outside} of the maximum (n = {outside.n})"
+    title = f"Outside minus inside the people (n = {outside.n}): {outside} of the maximum"
+    title = textwrap.fill(title, 15 * len(crops) + 5)
     return picture_grid(
         [outlined, list(maps)],
         ["photograph", "saliency"],
@@ -149,8 +150,10 @@ def _outlined(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def figure_9(crops: Sequence[Image.Image], maps: Mapping[str, np.ndarray], below: str) -> Figure:
-    """Maps (N, H, W) of photographs by every method, a row a photograph, a column a method."""
-    rows = [[np.asarray(crop), *(found[i] for found in maps.values())] for i, crop in enumerate(crops)]
+    """Maps (N, H, W) of photographs by every method, a row a photograph, a column a method. The highest 0.5 %
+    of a map's values are shown as one, since single pixels would darken all others."""
+    clipped = {name: [np.minimum(m, np.quantile(m, 0.995)) for m in found] for name, found in maps.items()}
+    rows = [[np.asarray(crop), *(found[i] for found in clipped.values())] for i, crop in enumerate(crops)]
     names = [name.replace(" ", "\n", 1) for name in maps]
     title = "LICNN marks areas where gradients mark points"
     return picture_grid(rows, [""] * len(rows), ["photograph", *names], title, wrapped(below, len(names) + 1))
@@ -188,7 +191,12 @@ def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
     axes.set(xlabel="mean inside minus outside the object, share of the map's maximum", ylabel="objects")
     axes.legend()
     first = found.loc[found["objects"] == kinds[0], "inside minus outside"].mean()
-    axes.set_title(f"On objects whose class is unknown LICNN stands out by {first:+.2f} of the maximum")
+    figure.suptitle(
+        f"On objects without a class LICNN stands out by {first:+.2f} of its maximum",
+        x=0.01,
+        ha="left",
+        fontsize=10,
+    )
     caption(figure, f"{what}; bars: 95 % t intervals")
     return figure
 
@@ -242,7 +250,8 @@ def figure_12(results: pd.DataFrame, what: str) -> Figure:
         for method, colour in zip(dict.fromkeys(results["method"]), PALETTE, strict=False):
             mean, low, high = _by_stage(results[results["method"] == method], column, stages)
             axis.plot(place, mean, color=colour, label=method, linewidth=2.5 if method == "LICNN" else 1.2)
-            axis.fill_between(place, low, high, color=colour, alpha=0.12, linewidth=0)
+            if results["image"].nunique() > 2:
+                axis.fill_between(place, low, high, color=colour, alpha=0.12, linewidth=0)
         axis.set(title=title, xticks=place, ylim=(-0.4, 1), xlabel="randomised from the output down to")
         axis.set_xticklabels(stages, rotation=60, ha="right", fontsize=7)
     axes[0].set_ylabel("similarity to the original map")
@@ -268,26 +277,28 @@ def _by_stage(rows: pd.DataFrame, column: str, stages: Sequence[str]) -> tuple[l
 
 def figure_21(results: pd.DataFrame, what: str) -> Figure:
     """Figure 21: HOG similarity to the original map when one part alone is random, a line a method."""
-    figure, axes = new(6, 3.4)
-    stages = list(dict.fromkeys(results["stage"]))
-    for method, colour in zip(dict.fromkeys(results["method"]), PALETTE, strict=False):
+    figure, axes = new(8, 3.6)
+    stages, methods = list(dict.fromkeys(results["stage"])), list(dict.fromkeys(results["method"]))
+    shifts = np.linspace(-0.3, 0.3, len(methods))
+    for method, shift, colour in zip(methods, shifts, PALETTE, strict=False):
         mean, low, high = _by_stage(results[results["method"] == method], "hog", stages)
         axes.errorbar(
-            range(len(stages)),
+            np.arange(len(stages)) + shift,
             mean,
             yerr=[np.subtract(mean, low), np.subtract(high, mean)],
             color=colour,
             marker="o",
             markersize=4,
             linestyle="none",
-            capsize=2,
+            capsize=1,
+            elinewidth=0.8,
             label=method,
         )
     licnn_mean = results.loc[results["method"] == "LICNN", "hog"].mean()
     axes.set_title(f"One random part leaves LICNN a HOG similarity of {licnn_mean:.2f} on average")
     axes.set(ylabel="HOG similarity to the original map", xlabel="the part that is random", ylim=(-0.4, 1))
     axes.set_xticks(range(len(stages)), stages, rotation=60, ha="right", fontsize=7)
-    axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=7.5)
     caption(figure, f"{what}; bars: 95 % t intervals over photographs")
     return figure
 

@@ -5,6 +5,7 @@ what it will do before it installs anything.
 """
 
 import argparse
+import csv
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("quick", "mini", "paper")
 SCHEDULES = ("short", "full")
 NOTEBOOKS = ("01_sal_mask", "02_shallow_saliency_cnn", "03_licnn", "04_scoreboard")
+NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 SETUP_GIGABYTES = 6.7
 
 # The data sets that a notebook needs for a profile; quick needs none.
@@ -109,14 +111,16 @@ def folder_name(profile: str, schedule: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         names = " ".join(name for action in self._actions for name in action.option_strings)
-        super().error(f"{message}; valid options: {names}, or the word test alone")
+        super().error(f"{message}; valid options: {names}, or one of the words test and compare first")
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of ``./run_all.sh``."""
     options = _Parser(
         prog="./run_all.sh",
-        usage="./run_all.sh [options]      run the study\n       ./run_all.sh test           run the tests",
+        usage="./run_all.sh [options]      run the study\n"
+        "       ./run_all.sh test           run the tests\n"
+        "       ./run_all.sh compare A B    what differs between two runs, by name or folder",
         description="Runs the notebooks, judges every claim and writes tables and figures under results/.",
         epilog="Data is looked for in $SALIENCY_DATA, else in data/. A second call continues an interrupted "
         "run and skips what is finished.",
@@ -125,7 +129,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--profile", choices=PROFILES, help="which data; chosen by itself when left out")
     options.add_argument("--schedule", choices=SCHEDULES, help="sizes, lengths and seeds (full with a GPU)")
     options.add_argument(
-        "--only", nargs="+", metavar="NOTEBOOK", default=[], help="run only these, for example --only 02"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="run only these notebooks, or those that measure these claims: --only 02, --only SM-T1",
     )
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options.add_argument("--fresh", action="store_true", help="forget finished notebooks and caches first")
@@ -146,14 +154,32 @@ def parser() -> argparse.ArgumentParser:
 
 
 def selected(names: list[str]) -> list[str]:
-    """The notebooks meant by names or their beginnings, in order; all when there is none.
+    """The notebooks meant by names, their beginnings, or ids of claims, in order; all when there is none.
 
-    Raises ValueError, naming the notebooks, for a name that fits none.
+    A claim stands for the notebook that measures it, "SM-T1" for all of SM-T1a to SM-T1c. Raises ValueError,
+    naming the notebooks, for a name that fits none.
     """
+    wanted = set()
     for name in names:
-        if not any(notebook.startswith(name) for notebook in NOTEBOOKS):
-            raise ValueError(f"no notebook is called {name!r}; notebooks: {', '.join(NOTEBOOKS)}")
-    return [notebook for notebook in NOTEBOOKS if not names or notebook.startswith(tuple(names))]
+        found = {notebook for notebook in NOTEBOOKS if notebook.startswith(name)} | measured_by(name)
+        if not found:
+            raise ValueError(
+                f"no notebook is called {name!r}, and no claim; notebooks: {', '.join(NOTEBOOKS)}; claims: "
+                "those of saliencylib/claims.csv, for example SM-T1"
+            )
+        wanted |= found
+    return [notebook for notebook in NOTEBOOKS if not names or notebook in wanted]
+
+
+def measured_by(claim: str) -> set[str]:
+    """The notebooks that measure a claim, or all the claims of one number; none for an unknown id."""
+    with open(Path(__file__).with_name("claims.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        NOTEBOOK_OF[row["paper"]]
+        for row in rows
+        if row["id"] == claim or (row["id"].startswith(claim) and row["id"][len(claim) :].isalpha())
+    }
 
 
 def chosen(

@@ -226,8 +226,9 @@ def store(executed: Path, target: Path) -> dict[str, float]:
     notebook = nbformat.read(executed, as_version=4)
     heading, steps = "start", {}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and cell.source.startswith("#"):
-            heading = cell.source.splitlines()[0].lstrip("# ")
+        if cell.cell_type == "markdown":
+            headings = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
+            heading = headings[-1] if headings else heading
         seconds = cell.metadata.get("papermill", {}).get("duration") or 0
         if seconds:
             steps[heading] = steps.get(heading, 0) + seconds

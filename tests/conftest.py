@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from saliencylib import cache
 
@@ -22,3 +23,9 @@ def real_data():
     if not root or not Path(root).is_dir():
         pytest.skip("needs real data: set SALIENCY_DATA to its folder")
     return Path(root)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Work side by side stays in this process: quicker for small things, and patches reach it."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from saliencylib import benchmarks, metrics, models, saliency_training
+from saliencylib import benchmarks, licnn, metrics, models, saliency_training
 from saliencylib.shallow_cnn import shallow_saliency_cnn
 
 CPU = torch.device("cpu")
@@ -97,6 +97,29 @@ def test_floor_does_not_add_up_gradients():
     once = network.output.weight.grad.clone()
     last()
     assert once.any() and torch.equal(network.output.weight.grad, once)
+
+
+def test_licnn_is_timed_against_its_passes_and_the_released_way():
+    table = benchmarks.licnn_cost(CPU, ("squeezenet1_1",), count=2, size=64, repeats=2)
+    row = table.iloc[0]
+    assert row["ratio"] == pytest.approx(row["seconds"] / row["floor"])
+    assert row["times_faster"] == pytest.approx(row["released"] / row["seconds"])
+    assert 0 < row["inhibition"] < 1 and row["images"] == 2
+
+
+def test_the_released_way_costs_what_it_says():
+    """Five times a forward pass, a backward pass with the gradients of all weights, and a masked pass."""
+    model = benchmarks._classifier("squeezenet1_1", 64)
+    images, explainer = torch.rand(2, 3, 64, 64), licnn.LICNN(model)
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        model(images)
+    with FlopCounterMode(display=False) as released:
+        benchmarks._released_way(explainer, images)
+    with FlopCounterMode(display=False) as ours:
+        explainer.saliency_maps(images)
+    passes = released.get_total_flops() / forward.get_total_flops()
+    assert 19 < passes < 21.01  # 1 + 5 * (1 + 2 + 1), but for the gradient of the image
+    assert ours.get_total_flops() < 0.6 * released.get_total_flops()
 
 
 def test_unknown_benchmark_is_refused(capsys):

@@ -9,10 +9,12 @@ from PIL import Image, ImageFilter
 from torch import nn
 
 from saliencylib import blur
-from saliencylib.blur import blurred, control_region, correct, experiment, region
+from saliencylib.blur import UNMODIFIED, Variant, blurred, correct, experiment, region, variants
 from saliencylib.classifiers import Preprocess, as_classifier
 from saliencylib.data import PhotoSet
 from saliencylib.licnn import LICNN
+
+pytestmark = pytest.mark.usefixtures("in_process")
 
 RAMP = np.arange(100.0).reshape(10, 10)
 
@@ -54,22 +56,6 @@ def test_other_rules_are_refused(rule):
         region(RAMP, rule)
 
 
-@pytest.mark.parametrize("kind", blur.CONTROLS)
-def test_control_regions_have_the_same_area(kind):
-    like = region(np.random.default_rng(0).random((40, 40)), 0.3)
-    control = control_region(kind, like, seed=3)
-    assert control.sum() == like.sum() and not np.array_equal(control, like)
-    assert np.array_equal(control, control_region(kind, like, seed=3))
-    other = control_region(kind, like, seed=4)
-    assert np.array_equal(control, other) == (kind == "centre Gaussian")
-
-
-def test_the_centre_is_in_the_centre():
-    control = control_region("centre Gaussian", region(np.random.default_rng(0).random((41, 41)), 0.3))
-    assert control[20, 20] and not control[0, 0]
-    assert np.allclose(np.argwhere(control).mean(0), 20, atol=0.2)
-
-
 @pytest.mark.parametrize("where", blur.SIDES)
 def test_one_side_is_blurred_by_pillow_and_the_other_untouched(where):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -97,36 +83,74 @@ def test_correct_counts_any_accepted_class():
     assert correct(top, accepted, 2).tolist() == [True, True, False]
 
 
+def test_the_plan_sets_every_control_beside_the_region_of_the_same_area():
+    plan = variants(0.35, (0.2, 0.5))
+    assert plan[0] == UNMODIFIED and len(set(plan)) == len(plan)
+    for where in blur.SIDES:
+        for rule in ("printed", 0.35):
+            assert {v.radius for v in plan if v[:3] == ("LICNN", rule, where)} == {2, 5, 10}
+    at_area = {v.source for v in plan if v.rule == 0.2 and v.where == "background"}
+    assert at_area == {"LICNN", "RC", "centre Gaussian", "random"}
+    assert {v.source for v in plan if v.rule == "boxes" and v.where == "background"} == set(blur.SOURCES)
+    assert Variant("random", "printed", "background", 10) in variants("printed", ())
+
+
 def test_experiment_equals_doing_it_by_hand(model, photos):
     explainer = LICNN(model)
-    results = experiment(explainer, photos, rules=("offset", 0.35), radii=(2, 5), control_rule=0.35, chunk=2)
-    assert len(results) == 5 * (1 + 2 * 2 * 2 + 2)
+    sides = [(where, radius) for where in blur.SIDES for radius in (2, 5)]
+    plan = [UNMODIFIED, *(Variant("LICNN", rule, *side) for rule in ("offset", 0.35) for side in sides)]
+    plan += [Variant(kind, "offset", "background", 5) for kind in blur.BASELINES]
+    results = experiment(explainer, photos, plan, chunk=2)
+    assert len(results) == 5 * len(plan)
     maps = explainer.saliency_maps(torch.stack([model.preprocess(photos.image(i)) for i in range(5)])).numpy()
     for i in range(5):
         picture = model.preprocess.cut(photos.image(i))
         mask = region(maps[i], 0.35)
         top = blur.top_classes(model, [blurred(picture, mask, 5, "object")])
         rows = results[(results.photograph == i) & (results.radius == 5) & (results["where"] == "object")]
-        row = rows[rows.region == "35 % of the picture"].iloc[0]
+        row = rows[rows.rule == "35 % of the picture"].iloc[0]
         assert row["first"] == top[0, 0] and row["area"] == mask.mean()
         assert row["top5"] == correct(top, [photos.accepted[i]], 5)[0]
-    areas = results[results.region.isin(blur.CONTROLS)].groupby("region").area.mean()
-    assert np.allclose(areas, 0.35, atol=0.001)
+        areas = results[(results.photograph == i) & (results.rule == "rule with offset")].area
+        assert areas.to_numpy() == pytest.approx(region(maps[i], "offset").mean())
+
+
+def test_boxes_give_regions_of_their_own_area_and_nothing_where_there_are_none(model, photos):
+    photos.boxes[1] = np.array([[0.25, 0.25, 0.75, 0.5]])
+    photos.boxes[3] = np.array([[0.0, 0.0, 1.0, 1.0]])
+    plan = [UNMODIFIED, *(Variant(source, "boxes", "background", 2) for source in blur.SOURCES)]
+    results = experiment(LICNN(model), photos, plan)
+    boxed = results[results.rule == "area of the boxes"]
+    assert set(boxed["name"]) == {"1"} and len(boxed) == len(blur.SOURCES) and boxed.area.nunique() == 1
+    mask = model.preprocess.box_mask(photos.boxes[1], 60, 48)
+    assert boxed.area.iloc[0] == mask.mean()
+    top = blur.top_classes(model, [blurred(model.preprocess.cut(photos.image(1)), mask, 2)])
+    assert blur.outcomes(results, "first", Variant("boxes", "boxes", "background", 2)).tolist() == [top[0, 0]]
 
 
 def test_unmodified_photographs_come_first(model, photos):
-    results = experiment(LICNN(model), photos, rules=(0.5,), radii=(2,), control_rule=None)
+    half = Variant("LICNN", 0.5, "background", 2)
+    results = experiment(LICNN(model), photos, [UNMODIFIED, half, half._replace(where="object")])
     top = blur.top_classes_of(model, photos)
     assert np.array_equal(blur.outcomes(results, "first"), top[:, 0])
     assert np.array_equal(blur.outcomes(results, "top5"), correct(top, photos.accepted, 5))
-    with pytest.raises(ValueError, match="no variant"):
-        blur.outcomes(results, "top5", "printed rule", "object", 2)
+    with pytest.raises(ValueError, match="no rows for Variant.source='LICNN', rule='printed'"):
+        blur.outcomes(results, "top5", Variant("LICNN", "printed", "object", 2))
     table = blur.accuracy_table(results)
     assert table["n"].tolist() == [5, 5, 5] and table["area"].tolist() == [100, 50, 50]
 
 
+def test_pairs_are_photographs_that_have_both(model, photos):
+    photos.boxes[2] = np.array([[0.25, 0.25, 0.75, 0.5]])
+    boxes = Variant("boxes", "boxes", "background", 2)
+    results = experiment(LICNN(model), photos, [UNMODIFIED, boxes])
+    before, after = blur.paired_outcomes(results, "first", UNMODIFIED, boxes)
+    assert len(before) == len(after) == 1
+    assert before[0] == blur.outcomes(results, "first")["2"]
+
+
 def test_finished_chunks_are_not_computed_again(model, photos, tmp_path, monkeypatch):
-    options = {"rules": (0.5,), "radii": (2,), "control_rule": 0.5, "chunk": 2}
+    options = {"plan": [UNMODIFIED, Variant("LICNN", 0.5, "object", 2)], "chunk": 2}
     whole = experiment(LICNN(model), photos, **options)
     experiment(LICNN(model), photos.select(slice(0, 4)), cache_dir=tmp_path / "kept", **options)
     assert len(list((tmp_path / "kept").iterdir())) == 2
@@ -148,4 +172,4 @@ def test_filtered_photographs_are_those_with_a_wrong_first_class(model, photos, 
     photos.accepted[0] = (int(top[0, 0]),)
     kept = blur.adversarially_filtered(photos, model, tmp_path)
     expected = [i for i in range(4) if top[i, 0] not in photos.accepted[i]]  # the fifth has no class
-    assert kept.paths == [photos.paths[i] for i in expected] and 0 not in expected
+    assert kept.tolist() == expected and 0 not in expected

@@ -20,6 +20,7 @@ from saliencylib.licnn import (
     l2_normalised,
     lateral_inhibition,
     mach_bands,
+    mach_discs,
 )
 
 
@@ -235,6 +236,27 @@ def test_one_forward_pass_and_one_more_a_class(network, images):
     assert len(calls) == 6
 
 
+def test_activations_beside_the_first_ones_way_get_their_gradients(images):
+    """The second branch does not lie on any way from the first activation to the score."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+            self.relu_a, self.relu_b, self.full = nn.ReLU(), nn.ReLU(), nn.Linear(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.full((self.relu_a(self.a(x)) + self.relu_b(self.b(x))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    network = Branches().eval()
+    found = LICNN(network, normalise_gradient=False).max_c_maps(images, 3)
+    features = [layer(images).detach().relu().requires_grad_() for layer in (network.a, network.b)]
+    score = network.full(sum(features).mean((2, 3))).softmax(1)[:, 3].sum()
+    for maximum, gradient in zip(found, torch.autograd.grad(score, features), strict=True):
+        assert torch.allclose(maximum, gradient.amax(1))
+
+
 def test_steps_are_those_of_the_maps(network, images):
     licnn = LICNN(network)
     steps = licnn.steps(images[:1], 2)
@@ -274,3 +296,12 @@ def test_high_zones_are_the_quarter_with_the_highest_means():
     x[0, :8, :8] = 1
     assert kept_in_high_zones(x, k=3, a=0, b=0) == 1  # all ones are kept, all zeros are not
     assert kept_in_high_zones(-x, k=3, a=0, b=0) == 0
+
+
+def test_discs_are_as_grey_as_stripes_and_darken_inwards_from_outside():
+    discs = mach_discs(4, 5)
+    assert discs.shape == (40, 40) and torch.equal(discs, discs.flip(0)) and torch.equal(discs, discs.T)
+    assert discs.unique().tolist() == mach_bands(4).unique().tolist()
+    assert discs[20].tolist() == sorted(discs[20, :20].tolist()) + sorted(
+        discs[20, 20:].tolist(), reverse=True
+    )

@@ -5,11 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from saliencylib import figures_licnn, licnn, sanity
+from saliencylib import data, figures_licnn, licnn, localisation, sanity
 from saliencylib import licnn_experiment as experiment
 from saliencylib.classifiers import Preprocess, as_classifier
+from saliencylib.licnn import LICNN
+
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 @pytest.fixture
@@ -23,19 +27,6 @@ def model() -> nn.Module:
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def results() -> pd.DataFrame:
-    """Ten photographs: 0 to 7 are right as they are, 0 to 3 with the object blurred, 3 to 9 with the rest."""
-    frames = []
-    number = np.arange(10)
-    variants = {("", ""): number < 8, ("rule", "object"): number < 4, ("rule", "background"): number >= 3}
-    for (region, where), right in variants.items():
-        rows = {"photograph": number, "name": number.astype(str), "region": region, "where": where}
-        rows |= {"radius": 10 if region else 0, "area": 0.3 if region else 1.0}
-        frames.append(pd.DataFrame(rows | {"top1": right, "top5": right, "first": np.where(right, 1, 2)}))
-    return pd.concat(frames, ignore_index=True)
 
 
 def test_equations_match_and_would_not_with_another_zone(monkeypatch):
@@ -71,28 +62,13 @@ def test_credits_are_readable():
     assert experiment.authors([f"\u7e3d\u7d71\u5e9c, {page}, CC BY 2.0"]) == "by flickr.com/someone"
 
 
-def test_share_kept_is_a_ratio_of_accuracies(results):
-    kept = experiment.share_kept(results, "rule", "object", 10)
-    assert kept.value == 0.5 and 0.1 < kept.low < 0.5 < kept.high < 0.9 and kept.n == 10
-    with pytest.raises(ValueError, match="no unmodified"):
-        experiment.share_kept(results.assign(top5=False), "rule", "object", 10)
-
-
-def test_changes_count_both_ways(results):
-    change = experiment.change(results, "top5", ("", "", 0), ("rule", "background", 10))
-    assert change.value == pytest.approx(-10)
-    turned = experiment.turned(results, "rule")
-    assert turned["photograph"].tolist() == [0, 1, 2, 8, 9]
-    assert turned["right_before"].tolist() == [True, True, True, False, False]
-    assert turned["before"].tolist() == [1, 1, 1, 2, 2] and turned["after"].tolist() == [2, 2, 2, 1, 1]
-
-
 def test_switches_one_at_a_time_and_all(model, images):
-    table = experiment.switch_effects(model, images, torch.tensor([0, 1, 2]))
-    assert len(table) == 6 and table["correlation"][0] == pytest.approx(1)
-    assert table["correlation"][1:].max() < 1 - 1e-6
-    by_name = table.set_index("variant")["locations kept, %"]
-    assert by_name["text"] == by_name["normalise_gradient = False"] < by_name["released code"]
+    table, shares = experiment.switch_effects(model, images, torch.tensor([0, 1, 2]))
+    assert table["map"].tolist() == list(experiment.CHANGES) == list(shares)
+    assert table["correlation"][0] == pytest.approx(1) and table["correlation"][1:].max() < 1 - 1e-6
+    kept = table.set_index("map")["locations kept, %"]
+    assert kept["LICNN, text"] == kept["LICNN, gradient not normalised"] < kept["LICNN"]
+    assert shares["LICNN"].shape == (2, 3) and 100 * shares["LICNN"].mean() == pytest.approx(kept["LICNN"])
 
 
 def test_terms_without_inhibition_keep_most(model, images):
@@ -121,13 +97,89 @@ def test_maps_by_stage_start_with_the_network_as_it_is(model, images):
     assert np.allclose(maps["original"]["LICNN"], expected, atol=1e-6)
 
 
-def test_figures_state_their_finding(results):
-    results = results.replace({"region": {"rule": "35 % of the picture"}})
-    figure = figures_licnn.figure_15(results, "n = 10", "Natural", "35 % of the picture")
-    assert "top-5 80 %, 70 % with the background" in figure.get_suptitle()
-    energy = pd.DataFrame({"area": [0.2, 0.4], "LICNN, released code": [0.3, 0.5], "Grad-CAM": [0.6, 0.8]})
-    assert "Grad-CAM: +0.40" in figures_licnn.energy_in_boxes(energy, "n = 2").get_suptitle()
+def pictures(count: int) -> list[Image.Image]:
+    rng = np.random.default_rng(3)
+    return [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+@pytest.fixture
+def masks() -> np.ndarray:
+    masks = np.zeros((3, 32, 32), bool)
+    masks[:, 5:20, 8:25] = True
+    return masks
+
+
+def test_every_map_is_scored_against_the_masks(model, images, masks, tmp_path):
+    crops, target = pictures(3), torch.tensor([0, 1, 2])
+    found = experiment.localisation_scores(model, crops, images, masks, target, 2, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert found["map"].drop_duplicates().tolist() == list(experiment.LOCALISED)
+    assert found["image"].tolist() == [0, 1, 2] * len(experiment.LOCALISED)
+    own = LICNN(model).attribute(images, target)
+    assert experiment.energy_of(found, "LICNN") == pytest.approx(localisation.energy_inside(own, masks))
+    centre = np.stack([localisation.baseline_map("centre Gaussian", crop) for crop in crops])
+    expected = localisation.energy_inside(centre, masks)
+    assert experiment.energy_of(found, "centre Gaussian") == pytest.approx(expected)
+    assert experiment.localisation_scores(model, crops, images, masks, target, 2, tmp_path).equals(found)
+    table = experiment.localisation_table(found).set_index("map")
+    assert table["against_licnn"]["LICNN"] == "0 [0, 0]"
+    assert table["above"]["LICNN"] == pytest.approx(table["energy"]["LICNN"] - masks.mean())
+
+
+def test_composites_pair_right_photographs_of_different_classes(model):
+    crops = pictures(4)
+    top, right = np.array([[1], [2], [1], [3]]), np.array([True, True, True, False])
+    pairs, joined, classes = experiment.composites(model, crops, top, right, count=2)
+    assert all(top[i, 0] != top[j, 0] and right[i] and right[j] for i, j in pairs) and len(pairs) == 2
+    assert joined.shape == (2, 3, 32, 64) and classes.tolist() == [[top[i, 0], top[j, 0]] for i, j in pairs]
+    assert torch.equal(joined[0][:, :, 32:], model.preprocess.normalise(crops[pairs[0][1]]))
+
+
+def test_own_halves_of_a_network_that_looks_left(images):
+    """Class 0 counts the left half only, class 1 the right half only."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.weight = nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features = self.relu(self.conv(x).abs()) * self.weight
+            left, right = features.chunk(2, 3)
+            return torch.stack([left.mean((1, 2, 3)), right.mean((1, 2, 3))], 1)
+
+    torch.manual_seed(0)
+    wide = torch.cat([images, images.flip(2)], 3)
+    found = experiment.own_halves(Halves().eval(), wide, torch.tensor([[0, 1]] * 3), batch_size=2)
+    gradient = found[found["map"] == "Gradient"]
+    assert (gradient["energy"] > 0.999).all() and gradient["pointing"].all() and len(gradient) == 6
+    table = experiment.own_half_table(found).set_index("map")
+    assert table["share in the own half"]["Gradient"] == "1 [1, 1]"
+
+
+def test_objects_stand_out_by_their_mean_inside_minus_outside(model, masks):
+    crops = pictures(3)
+    maps, found = experiment.object_contrast(model, crops, masks)
+    assert np.allclose(found["inside minus outside"], localisation.contrast(maps, masks))
+    assert (found["centre Gaussian"] > 0).all() and found["area"].tolist() == [masks[0].mean()] * 3
+
+
+def test_people_are_taken_from_every_set(model):
+    photos = data.photographs()
+    table, outside = experiment.people_contrast(model, [photos, photos.select([3])])
+    assert table["photograph"].tolist() == ["astronaut", "camera"]
+    assert outside.value == pytest.approx(-table["inside minus outside"].mean())
+
+
+def test_figures_state_their_finding():
     shares = {"released code": np.full((4, 2), 0.3), "text": np.array([[0.2, 0.1], [0, 0], [0, 0], [0, 0]])}
     assert "text 3 of 4 layers" in figures_licnn.kept_locations(shares, "n = 2").axes[0].get_title("left")
     assert "11 times" in figures_licnn.figure_6().axes[0].get_title("left")
+    rows = [
+        {"map": name, "image": i, "pointing": True, "auc": 0.7, "energy": energy + 0.01 * i, "area": 0.2}
+        for name, energy in (("LICNN", 0.3), ("Grad-CAM", 0.6), ("centre Gaussian", 0.4))
+        for i in range(2)
+    ]
+    title = figures_licnn.localisation(pd.DataFrame(rows), "n = 2").get_suptitle()
+    assert "Grad-CAM has the most energy" in title and "LICNN +0.1" in title
     plt.close("all")

@@ -18,6 +18,15 @@ def test_left_to_itself_it_takes_the_best_that_is_there():
     assert [job.notebook for job in mixed][3:] == ["04_scoreboard"] * 2
 
 
+def test_a_claim_stands_for_the_notebook_that_measures_it():
+    assert plan.selected(["SM-T1"]) == ["01_sal_mask"]
+    assert plan.selected(["LI-F15b", "SC-X9"]) == ["02_shallow_saliency_cnn", "03_licnn"]
+    assert plan.selected(["LI-X4", "03"]) == ["03_licnn"]
+    for wrong in ("SM-T", "SM-T9", "SM", "XX-T1"):
+        with pytest.raises(ValueError, match="no notebook is called"):
+            plan.selected([wrong])
+
+
 def test_asked_profile_and_schedule_win():
     jobs = plan.chosen(plan.selected(["02"]), "mini", "short", gpu=True, has=lambda name: False)
     assert [(job.notebook, job.folder, job.why) for job in jobs] == [

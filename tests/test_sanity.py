@@ -13,6 +13,8 @@ from saliencylib import sanity
 from saliencylib.attribution import attribute
 from saliencylib.sanity import hog_similarity, randomized, spearman_similarity, stages
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 @pytest.fixture
 def network() -> nn.Module:

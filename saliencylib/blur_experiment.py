@@ -84,15 +84,30 @@ def changes(
     return pd.DataFrame(rows, columns=columns)
 
 
-def background_changes(results: pd.DataFrame, rules: Sequence[str | float]) -> pd.DataFrame:
-    """What blurring LICNN's background or object at the largest radius does to top-5 accuracy, by rule."""
-    last = max(blur.RADII)
+def blur_changes(results: pd.DataFrame, plan: Sequence[Variant]) -> pd.DataFrame:
+    """What the variants of LICNN's own regions do to top-5 and top-1 accuracy: the columns of ``changes``
+    behind accuracy ("top5" or "top1")."""
     pairs = {
-        f"{blur.rule_name(rule)}, {where}": (UNMODIFIED, Variant("LICNN", rule, where, last))
-        for rule in rules
-        for where in blur.SIDES
+        f"{blur.rule_name(v.rule)}, {v.where}, radius {v.radius}": (UNMODIFIED, v)
+        for v in plan
+        if v.source == "LICNN"
     }
-    return changes(results, pairs)
+    pairs = _measured(results, pairs)
+    parts = [changes(results, pairs, column).assign(accuracy=column) for column in ("top5", "top1")]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["accuracy", *table.columns.drop("accuracy")]]
+
+
+def _measured(
+    results: pd.DataFrame, pairs: Mapping[str, tuple[Variant, Variant]]
+) -> dict[str, tuple[Variant, Variant]]:
+    """The pairs of variants that have rows: photographs without boxes have none for theirs."""
+    present = set(zip(results["source"], results["rule"], strict=True))
+    return {
+        name: pair
+        for name, pair in pairs.items()
+        if all((variant.source, blur.rule_name(variant.rule)) in present for variant in pair)
+    }
 
 
 def control_changes(results: pd.DataFrame, area: float = AREA) -> pd.DataFrame:
@@ -108,13 +123,7 @@ def control_changes(results: pd.DataFrame, area: float = AREA) -> pd.DataFrame:
         pairs[f"background: LICNN minus {kind}, area of the boxes"] = (Variant(kind, *own[1:]), own)
     own = Variant("LICNN", "boxes", "object", last)
     pairs["object: LICNN minus boxes, area of the boxes"] = (Variant("boxes", *own[1:]), own)
-    present = set(zip(results["source"], results["rule"], strict=True))
-    possible = {
-        name: pair
-        for name, pair in pairs.items()
-        if all((variant.source, blur.rule_name(variant.rule)) in present for variant in pair)
-    }
-    return changes(results, possible)
+    return changes(results, _measured(results, pairs))
 
 
 def curve(results: pd.DataFrame, areas: Sequence[float] = AREAS, column: str = "top5") -> pd.DataFrame:

@@ -221,12 +221,15 @@ def _contrasts(crops: Sequence[Image.Image], maps: localisation.Maps, masks: np.
     }
 
 
-def boxed_objects(model: nn.Module, photos: PhotoSet) -> tuple[list[Image.Image], Tensor, np.ndarray, Tensor]:
-    """Crops, inputs (N, 3, H, W), masks of the boxes (N, H, W) and labels (N,) of the photographs whose boxes
-    mark a part of the crop, and not all of it."""
+def boxed_objects(
+    model: nn.Module, photos: PhotoSet, count: int
+) -> tuple[list[Image.Image], Tensor, np.ndarray, Tensor]:
+    """Crops, inputs (N, 3, H, W), masks of the boxes (N, H, W) and labels (N,) of ``count`` photographs, at
+    even steps among those whose boxes mark a part of the crop, and not all of it."""
     masks = localisation.box_masks(photos, model.preprocess)
     area = masks.mean((1, 2))
-    positions = np.flatnonzero((area > 0) & (area < 1))
+    usable = np.flatnonzero((area > 0) & (area < 1))
+    positions = usable[evenly(len(usable), count)]
     chosen = photos.select(positions)
     return *crops_and_inputs(model, chosen), masks[positions], torch.as_tensor(chosen.labels)
 
@@ -372,13 +375,17 @@ def _halves(
 
 
 def own_half_table(halves: pd.DataFrame) -> pd.DataFrame:
-    """Means of ``own_halves`` with their intervals over pairs, a row a map."""
+    """Means of ``own_halves`` with their intervals over pairs, a row a map, and the share in the own half
+    beside that of LICNN before the softmax."""
+    per_pair = halves.groupby(["map", "pair"])[["energy", "pointing"]].mean()
+    before = per_pair.loc["LICNN, before the softmax", "energy"].to_numpy()
     rows = []
     for name in HALVED:
-        per_pair = halves[halves["map"] == name].groupby("pair")[["energy", "pointing"]].mean()
-        found = [stats.mean_interval(per_pair[column].to_numpy(), "pairs", (0, 1)) for column in per_pair]
-        rows.append((name, *(str(estimate) for estimate in found)))
-    return pd.DataFrame(rows, columns=["map", "share in the own half", "highest value in the own half"])
+        energy, pointing = (per_pair.loc[name, column].to_numpy() for column in ("energy", "pointing"))
+        found = [stats.mean_interval(values, "pairs", (0, 1)) for values in (energy, pointing)]
+        rows.append((name, *map(str, [*found, stats.paired_difference(energy, before, "pairs")])))
+    columns = ["map", "share in the own half", "highest value in the own half", "share minus before"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def maps_by_stage(

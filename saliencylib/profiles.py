@@ -120,7 +120,7 @@ def _licnn(classifier: str, **changes: object) -> dict:
         "filter_by": None if classifier == "vgg16" else "efficientnet_lite1",
         "shown": "photographs",
         "examples": 8,
-        "shown_count": 8,
+        "shown_count": 6,
         "people": ("photographs",),
         "objects": "digits",
         "boxes": 0,

@@ -61,6 +61,17 @@ def test_controls_that_were_not_measured_have_no_row(results):
     assert (table["smallest visible"] == (table["high"] - table["low"]) / 2).all()
 
 
+def test_changes_by_rule_are_of_licnns_regions_in_both_accuracies(results):
+    missing = Variant("LICNN", "boxes", "background", 10)
+    table = blur_experiment.blur_changes(results, [UNMODIFIED, OBJECT, BACKGROUND, missing])
+    assert table["accuracy"].tolist() == ["top5", "top5", "top1", "top1"]
+    assert table["comparison"].tolist()[:2] == [
+        "35 % of the picture, object, radius 10",
+        "35 % of the picture, background, radius 10",
+    ]
+    assert table["points"].tolist() == pytest.approx([-40, -10, -40, -10])
+
+
 def test_curve_holds_every_source_and_area(results):
     curve = blur_experiment.curve(results, areas=(0.35,))
     assert curve["source"].tolist() == ["LICNN", *blur.BASELINES] and curve["area"].tolist() == [35] * 4

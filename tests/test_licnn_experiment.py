@@ -155,6 +155,7 @@ def test_own_halves_of_a_network_that_looks_left(images):
     assert (gradient["energy"] > 0.999).all() and gradient["pointing"].all() and len(gradient) == 6
     table = experiment.own_half_table(found).set_index("map")
     assert table["share in the own half"]["Gradient"] == "1 [1, 1]"
+    assert table["share minus before"]["LICNN, before the softmax"] == "0 [0, 0]"
 
 
 def test_objects_stand_out_by_their_mean_inside_minus_outside(model, masks):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saliencylib import plan, readme, run
+from saliencylib import plan, report, run
 
 ROOT = plan.ROOT
 TEXT = {".py", ".ipynb", ".json", ".csv", ".md", ".yml", ".toml", ".sh", ".cff", ".mplstyle"}
@@ -36,10 +36,24 @@ def test_environment_and_pyproject_hold_the_same_pins():
     assert not set(by_pip) & set(by_conda)
 
 
-def test_readme_names_the_commands_and_its_verdicts_are_those_of_the_stored_run():
+def test_readme_names_the_commands_and_fits_a_screen_and_a_half():
     text = (ROOT / "README.md").read_text()
-    assert "./run_all.sh test" in text
-    assert readme.updated(text) == text, "out of date: run python -m saliencylib.readme"
+    assert "./run_all.sh test" in text and len(text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("name", report.FILES)
+def test_what_is_generated_is_that_of_the_stored_run(name):
+    text = (ROOT / name).read_text()
+    assert report.updated(text, report.parts()) == text, "out of date: run python -m saliencylib.report"
+
+
+def test_marks_are_filled_and_wrong_ones_named():
+    start, end = "<!-- cost: written by python -m saliencylib.report -->", "<!-- end of cost -->"
+    assert report.updated(f"a\n{start}\nold\n{end}\nb", {"cost": "new"}) == f"a\n{start}\nnew\n{end}\nb"
+    with pytest.raises(ValueError, match="no '<!-- end of cost"):
+        report.updated(f"a\n{start}", {"cost": "new"})
+    with pytest.raises(ValueError, match="no marks of cost"):
+        report.updated("a", {"cost": "new"})
 
 
 def test_ci_calls_the_test_command_of_the_readme():
@@ -82,7 +96,7 @@ def test_imports_go_one_way():
     TopologicalSorter(graph).prepare()
     last = {name for name in graph if name.startswith("figures_")} | {
         "run",
-        "readme",
+        "report",
         "profiles",
         "benchmarks",
     }

@@ -14,8 +14,10 @@ import pytest
 from saliencylib import plan
 
 STORED = plan.ROOT / "results" / "quick" / "tables"
-# The counts of verdicts have a column for each verdict that occurs, which trained numbers may change.
-TABLES = sorted(path.name for path in STORED.glob("*.csv") if path.name != "04_summary.csv")
+# The counts of verdicts have a column for each verdict that occurs, which trained numbers may change; a
+# photograph near the border between two classes turns on one processor and not on another.
+VARYING = ("04_summary.csv", "03_turned.csv")
+TABLES = sorted(path.name for path in STORED.glob("*.csv") if path.name not in VARYING)
 
 # Largest absolute difference for a table's numbers; the rest of the table must be equal.
 TOLERANCES = {
@@ -42,7 +44,12 @@ TOLERANCES = {
     "03_randomisation.csv": 0.15,  # random weights, two photographs
     "03_switches.csv": 5.0,  # in %
     "03_terms.csv": 5.0,  # in %
-    "03_figure_15_natural.csv": 17.0,  # one of six photographs, in points
+    "03_figure_15_photographs.csv": 17.0,  # one of six photographs, in points
+    "03_area_curve.csv": 17.0,
+    "03_kept_by_layer.csv": 5.0,  # in %
+    "03_objects.csv": 0.05,
+    "03_randomisation_independent.csv": 0.15,
+    "03_shortcut_accuracy.csv": 30.0,  # small trainings, in %
 }
 
 

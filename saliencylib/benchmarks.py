@@ -168,7 +168,7 @@ def licnn_cost(
     names: Sequence[str] = ("efficientnet_lite0", "vgg16"),
     count: int = 4,
     size: int = 224,
-    repeats: int = 5,
+    repeats: int = 3,
 ) -> pd.DataFrame:
     """What a top-5 saliency map of ``licnn.LICNN`` costs against the passes that it cannot do without.
 

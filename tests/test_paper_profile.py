@@ -17,10 +17,11 @@ pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 WNIDS = ("n01440764", "n02123045", "n07920052")
 SMALL = {
     "examples": 3,
-    "composites": 2,
+    "shown_count": 2,
+    "composites": 3,
     "sanity_images": 2,
     "seeds": 1,
-    "methods": ("LICNN", "Gradient", "Grad-CAM"),
+    "methods": ("LICNN", "Gradient"),
     "digits": {"train": 40, "test": 20, "epochs": 1, "shrink": 4},
 }
 

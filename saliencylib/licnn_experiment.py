@@ -319,10 +319,13 @@ def composites(
     Photographs whose likeliest class is ``right`` are paired with another one of a different class, at most
     ``count`` pairs. Returns the pairs' positions, their inputs (N, 3, H, 2 W) and their two classes (N, 2),
     that of the left half first. The network must average its last feature maps, so that width is free.
+    Raises ValueError when no two photographs are right and of different classes.
     """
     good = np.flatnonzero(right)
     other = np.roll(good, len(good) // 2)
     pairs = [(i, j) for i, j in zip(good, other, strict=True) if top[i, 0] != top[j, 0]][:count]
+    if not pairs:
+        raise ValueError("no two photographs have right and different classes: take more of them")
     normalise = model.preprocess.normalise
     joined = [torch.cat([normalise(crops[i]), normalise(crops[j])], 2) for i, j in pairs]
     return pairs, torch.stack(joined), torch.tensor([[top[i, 0], top[j, 0]] for i, j in pairs])

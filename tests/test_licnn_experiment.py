@@ -132,6 +132,8 @@ def test_composites_pair_right_photographs_of_different_classes(model):
     pairs, joined, classes = experiment.composites(model, crops, top, right, count=2)
     assert all(top[i, 0] != top[j, 0] and right[i] and right[j] for i, j in pairs) and len(pairs) == 2
     assert joined.shape == (2, 3, 32, 64) and classes.tolist() == [[top[i, 0], top[j, 0]] for i, j in pairs]
+    with pytest.raises(ValueError, match="no two photographs"):
+        experiment.composites(model, crops, top, np.array([True, False, True, False]), count=2)
     assert torch.equal(joined[0][:, :, 32:], model.preprocess.normalise(crops[pairs[0][1]]))
 
 

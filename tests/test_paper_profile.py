@@ -1,6 +1,9 @@
 """Notebook 03 with the profile ``paper``, on a stand-in for the official data: the same layout, a handful of
 drawn photographs, and VGG-16's layers with few channels and random weights."""
 
+import copy
+import dataclasses
+
 import nbformat
 import numpy as np
 import pandas as pd
@@ -8,13 +11,13 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from timm.data import ImageNetInfo
 from torch import nn
 
-from saliencylib import claims, plan, profiles
+from saliencylib import blur, claims, classifiers, data, licnn_experiment, plan, profiles
 
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
-WNIDS = ("n01440764", "n02123045", "n07920052")
 SMALL = {
     "examples": 3,
     "shown_count": 2,
@@ -34,18 +37,34 @@ def thin_vgg16(name: str) -> nn.Module:
     return network
 
 
+def drawn(rng: np.random.Generator) -> Image.Image:
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    return coarse.resize((400, 300), Image.Resampling.BICUBIC)
+
+
 @pytest.fixture
 def official_layout(tmp_path, monkeypatch):
+    """The data root; whatever class the random network sees in a photograph is the right one."""
     root, rng = tmp_path / "data", np.random.default_rng(0)
-    for folder, suffix in (("imagenet_val", "JPEG"), ("imagenet-a", "jpg")):
-        for number, wnid in enumerate(WNIDS):
-            path = root / folder / wnid / f"{folder}_{number}.{suffix}"
-            path.parent.mkdir(parents=True)
-            coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize((400, 300), Image.Resampling.BICUBIC).save(path)
     torch.manual_seed(0)
-    (root / "weights").mkdir()
-    torch.save(thin_vgg16("vgg16").state_dict(), root / "weights" / "vgg16.pth")
+    network = thin_vgg16("vgg16")
+    pictures, own = [drawn(rng) for _ in range(6)], data.photographs()
+    model = classifiers.as_classifier(copy.deepcopy(network))
+    crops = [model.preprocess.cut(p) for p in (*pictures, *(own.image(i) for i in range(len(own))))]
+    with torch.no_grad():
+        logits = model(torch.stack([model.preprocess.normalise(crop) for crop in crops]))
+        for random in (network, model):  # without the mean, so that classes differ
+            random.classifier[-1].bias -= logits.mean(0)
+    first = blur.top_classes(model, crops)[:, 0].tolist()
+    (root / "weights").mkdir(parents=True)
+    torch.save(network.state_dict(), root / "weights" / "vgg16.pth")
+    for number, (picture, index) in enumerate(zip(pictures, first, strict=False)):
+        name = ("imagenet_val", "JPEG") if number < 3 else ("imagenet-a", "jpg")
+        path = root / name[0] / ImageNetInfo().label_names()[index] / f"{name[0]}_{number}.{name[1]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    known = dataclasses.replace(own, accepted=[(index,) for index in first[len(pictures) :]])
+    monkeypatch.setitem(licnn_experiment.PHOTO_SETS, "photographs", lambda: known)
     monkeypatch.setattr(torchvision.models, "get_model", thin_vgg16)
     monkeypatch.setenv("SALIENCY_DATA", str(root))
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))

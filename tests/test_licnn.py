@@ -162,8 +162,11 @@ def test_saliency_is_the_sum_over_the_top_classes(network, images):
 
 
 def test_batch_size_bounds_memory_not_results(network, images):
-    whole = LICNN(network).saliency_maps(images)
+    whole, sizes = LICNN(network).saliency_maps(images), []
+    handle = network.convs[0].register_forward_hook(lambda module, given, _: sizes.append(len(given[0])))
     assert torch.allclose(LICNN(network, batch_size=3).saliency_maps(images), whole, atol=1e-6)
+    handle.remove()
+    assert sizes == [3] * 6 + [len(images) - 3] * 6
 
 
 def test_shared_and_inplace_activations_give_the_same_maps(network, images):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from saliencylib import claims
-from saliencylib.plan import ROOT
+from saliencylib.plan import MINUTES, ROOT
 
 RUN = "results/mini-short"
 FILES = ("README.md", "REPORT.md")
@@ -58,9 +58,11 @@ def _claims(joined: pd.DataFrame) -> str:
 def _cost(path: Path) -> str:
     rows = []
     for notebook, entry in sorted(json.loads(path.read_text()).items()):
-        minutes = f"{entry['seconds'] / 60:.1f}"
-        rows.append((notebook, minutes, entry["device"], entry["versions"]["torch"], entry["finished"][:10]))
-    return _markdown(pd.DataFrame(rows, columns=["notebook", "minutes", "machine", "torch", "run on"]))
+        minutes, whole = f"{entry['seconds'] / 60:.1f}", f"{MINUTES[notebook][path.parent.name]:g}"
+        about = entry["device"], entry["versions"]["torch"], entry["finished"][:10]
+        rows.append((notebook, minutes, whole, *about))
+    columns = ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"]
+    return _markdown(pd.DataFrame(rows, columns=columns))
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -89,7 +89,7 @@ def test_all_people_are_found_where_the_data_is(real_data):
     chosen = localisation.people(data.nips2017_dev())
     assert len(chosen) == len(localisation.PEOPLE) - 2
     area = box_masks(chosen, Preprocess()).mean((1, 2))
-    assert np.all((area > 0.02) & (area < 0.8))
+    assert np.all((area > 0.02) & (area < 0.95))  # a team of footballers fills .89 of one picture
 
 
 def test_masks_are_cut_as_their_photographs_are():

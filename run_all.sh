@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Sets up the environment, then runs the study or its tests; ./run_all.sh --help lists the options.
 set -eu
+if [ "${1:-}" = "photo" ] && [ -f "${2:-}" ]; then # a file named from wherever this is called
+    set -- "$1" "$(cd "$(dirname "$2")" && pwd)/$(basename "$2")" "${@:3}"
+fi
 cd "$(dirname "$0")"
 
 find_python() {
@@ -46,33 +49,36 @@ fi
 
 venv=yes
 for argument in "$@"; do
-    [ "$argument" = "--no-venv" ] && venv=no
+    shift
+    if [ "$argument" = "--no-venv" ]; then venv=no; else set -- "$@" "$argument"; fi
 done
 
-if [ "${1:-}" = "test" ] && [ "$#" -gt 1 ] && [ "$*" != "test --no-venv" ]; then
+if [ "${1:-}" = "test" ] && [ "$#" -gt 1 ]; then
     echo "run_all.sh: test takes no options but --no-venv" >&2
     exit 2
 fi
 
 python="$(find_python)"
-if [ "${1:-}" != "test" ] && [ "${1:-}" != "compare" ]; then
-    "$python" -m saliencylib.plan "$@"
-    for argument in "$@"; do
-        case "$argument" in -h | --help) exit 0 ;; esac
-    done
-fi
+case "${1:-}" in
+    test | compare | site | photo | assignments) ;;
+    *)
+        "$python" -m saliencylib.plan "$@"
+        for argument in "$@"; do
+            case "$argument" in -h | --help) exit 0 ;; esac
+        done
+        ;;
+esac
 if [ "$venv" = yes ]; then
     make_venv "$python"
     python=.venv/bin/python
     PATH="$PWD/.venv/bin:$PATH"
 fi
 
-if [ "${1:-}" = "compare" ]; then
-    exec "$python" -m saliencylib.compare "${@:2}"
-fi
-if [ "${1:-}" != "test" ]; then
-    exec "$python" -m saliencylib.run "$@"
-fi
+case "${1:-}" in
+    test) ;;
+    compare | site | assignments) exec "$python" -m "saliencylib.$1" "${@:2}" ;;
+    *) exec "$python" -m saliencylib.run "$@" ;;
+esac
 
 SALIENCY_RESULTS="$(mktemp -d)"
 export SALIENCY_RESULTS
@@ -81,4 +87,4 @@ trap 'rm -rf "$SALIENCY_RESULTS"' EXIT
 "$python" -m ruff format --check .
 "$python" -m pytest -q tests --ignore=tests/after_notebooks
 "$python" -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
-    notebooks tests/after_notebooks
+    notebooks/*.ipynb tests/after_notebooks

@@ -18,7 +18,14 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("quick", "mini", "paper")
 SCHEDULES = ("short", "full")
-NOTEBOOKS = ("01_sal_mask", "02_shallow_saliency_cnn", "03_licnn", "04_scoreboard")
+RUNS = ("quick", "mini-short", "mini-full", "paper-short", "paper-full")
+NOTEBOOKS = (
+    "01_sal_mask",
+    "02_shallow_saliency_cnn",
+    "03_licnn",
+    "04_scoreboard",
+    "05_your_own_photograph",
+)
 NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 SETUP_GIGABYTES = 6.7
 
@@ -34,6 +41,7 @@ NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "paper": ("imagenet_val", "imagenet_a"),
     },
     "04_scoreboard": {},
+    "05_your_own_photograph": {},
 }
 
 # One file or folder below the data root that is there when a set is; the loaders check the rest.
@@ -66,13 +74,8 @@ MINUTES: Mapping[str, Mapping[str, float]] = {
         "paper-full": 60,
     },
     "03_licnn": {"quick": 2, "mini-short": 42, "mini-full": 25, "paper-short": 15, "paper-full": 60},
-    "04_scoreboard": {
-        "quick": 0.2,
-        "mini-short": 0.2,
-        "mini-full": 0.2,
-        "paper-short": 0.2,
-        "paper-full": 0.2,
-    },
+    "04_scoreboard": dict.fromkeys(RUNS, 0.2),
+    "05_your_own_photograph": dict.fromkeys(RUNS, 0.3),
 }
 
 
@@ -111,7 +114,10 @@ def folder_name(profile: str, schedule: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         names = " ".join(name for action in self._actions for name in action.option_strings)
-        super().error(f"{message}; valid options: {names}, or one of the words test and compare first")
+        super().error(
+            f"{message}; valid options: {names}, or one of the words "
+            "test, compare, site, photo and assignments first"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,7 +126,10 @@ def parser() -> argparse.ArgumentParser:
         prog="./run_all.sh",
         usage="./run_all.sh [options]      run the study\n"
         "       ./run_all.sh test           run the tests\n"
-        "       ./run_all.sh compare A B    what differs between two runs, by name or folder",
+        "       ./run_all.sh compare A B    what differs between two runs, by name or folder\n"
+        "       ./run_all.sh photo FILE     your own photograph through all three papers\n"
+        "       ./run_all.sh site [RUN]     a run's notebooks as web pages, the newest by default\n"
+        "       ./run_all.sh assignments    the students' copies of the assignments, built and proved",
         description="Runs the notebooks, judges every claim and writes tables and figures under results/.",
         epilog="Data is looked for in $SALIENCY_DATA, else in data/. A second call continues an interrupted "
         "run and skips what is finished.",
@@ -187,22 +196,19 @@ def chosen(
 ) -> list[Job]:
     """Profile and schedule for each notebook: as asked, else what the machine and its data allow.
 
-    ``has(name)`` says whether a data set is there. The scoreboard runs once for each run folder.
+    ``has(name)`` says whether a data set is there. Notebooks that need no data of their own, the scoreboard
+    and the reader's photograph, run once for each run folder.
     """
     jobs = []
+    fitting = schedule or ("full" if gpu else "short")
     for notebook in notebooks:
-        if notebook == "04_scoreboard":
-            continue
-        best, why = (profile, "as asked") if profile else _best_profile(notebook, gpu, has)
-        fitting = schedule or ("full" if gpu else "short")
-        jobs.append(Job(notebook, best, "short" if best == "quick" else fitting, why))
-    if "04_scoreboard" in notebooks:
-        folders = {job.folder: job for job in jobs} or {
-            "": Job("", profile or "quick", schedule or ("full" if gpu else "short"), "")
-        }
-        jobs += [
-            Job("04_scoreboard", job.profile, job.schedule, "judges the others") for job in folders.values()
-        ]
+        if NEEDS[notebook]:
+            best, why = (profile, "as asked") if profile else _best_profile(notebook, gpu, has)
+            jobs.append(Job(notebook, best, "short" if best == "quick" else fitting, why))
+    folders = {job.folder: job for job in jobs} or {"": Job("", profile or "quick", fitting, "")}
+    for notebook, why in (("04_scoreboard", "judges the others"), ("05_your_own_photograph", "looks closer")):
+        if notebook in notebooks:
+            jobs += [Job(notebook, job.profile, job.schedule, why) for job in folders.values()]
     return jobs
 
 

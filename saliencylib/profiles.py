@@ -12,7 +12,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from saliencylib import cache, claims, figures
-from saliencylib.plan import NOTEBOOKS, ROOT, folder_name
+from saliencylib.plan import NOTEBOOKS, ROOT, RUNS, folder_name
 from saliencylib.stats import Estimate
 
 # Paper 1. `..._per_class` None: all images. `shrink` averages images and maps over so many pixels. `seeds`
@@ -225,7 +225,9 @@ SETTINGS: Mapping[str, Mapping[str, dict]] = {
             "vgg16", natural=(("imagenet_val", 7500),), adversarial=(("imagenet_a", 7500),), **_LICNN_FULL
         ),
     },
-    "04_scoreboard": {name: {} for name in ("quick", "mini-short", "mini-full", "paper-short", "paper-full")},
+    "04_scoreboard": {name: {} for name in RUNS},
+    # `share` of the crop is taken as the object, as in the judged claims of notebook 03.
+    "05_your_own_photograph": {name: {"classifier": "efficientnet_lite0", "share": 0.35} for name in RUNS},
 }
 
 
@@ -321,9 +323,17 @@ class Run:
 
 
 def start(
-    notebook: str, profile: str, schedule: str = "short", device: str = "auto", first_seed: int = 0
+    notebook: str,
+    profile: str,
+    schedule: str = "short",
+    device: str = "auto",
+    first_seed: int = 0,
+    folder: str | None = None,
 ) -> Run:
-    """The run of one notebook. Raises ValueError, naming the valid choices, for an unknown argument."""
+    """The run of one notebook. Raises ValueError, naming the valid choices, for an unknown argument.
+
+    ``folder`` is where it writes below ``results_root()``: by default that of the profile and schedule.
+    """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"unknown notebook {notebook!r}; valid notebooks: {', '.join(NOTEBOOKS)}")
     name = folder_name(profile, schedule)
@@ -332,7 +342,7 @@ def start(
         profile=profile,
         schedule="short" if profile == "quick" else schedule,
         device=device_named(device),
-        folder=results_root() / name,
+        folder=results_root() / (folder or name),
         settings=SimpleNamespace(**SETTINGS[notebook][name]),
         first_seed=first_seed,
     )

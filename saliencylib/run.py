@@ -15,12 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import torch
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from saliencylib import cache, claims, classifiers, data, plan, profiles
+from saliencylib import cache, claims, classifiers, data, photo, plan, profiles
 
 NOTEBOOK_FOLDER = plan.ROOT / "notebooks"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "captum", "timm", "pymatting", "scikit-learn")
@@ -91,9 +92,18 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
     return values
 
 
-def execute(job: plan.Job, device: str, parameters: dict[str, object], fresh: bool = False) -> str | None:
-    """Run one notebook unless it is finished; None, or a text that names notebook, cell and error."""
-    folder = profiles.results_root() / job.folder
+def execute(
+    job: plan.Job,
+    device: str,
+    parameters: dict[str, object],
+    fresh: bool = False,
+    folder: Path | None = None,
+) -> str | None:
+    """Run one notebook unless it is finished; None, or a text that names notebook, cell and error.
+
+    ``folder`` is the run folder, by default that of the job.
+    """
+    folder = folder or profiles.results_root() / job.folder
     source = NOTEBOOK_FOLDER / f"{job.notebook}.ipynb"
     declared = papermill.inspect_notebook(str(source))
     values = {"profile": job.profile, "schedule": job.schedule, "device": device} | parameters
@@ -174,7 +184,7 @@ def finished(job: plan.Job, folder: Path, mark: str) -> bool:
     """Whether the record says that this very notebook run is complete and its outputs are still there."""
     entry = read_record(folder).get(job.notebook, {})
     outputs = [folder / "notebooks" / f"{job.notebook}.ipynb"]
-    if job.notebook != "04_scoreboard":
+    if job.notebook in plan.NOTEBOOK_OF.values():
         outputs.append(folder / "tables" / f"{job.notebook[:2]}_claims.csv")
     return entry.get("fingerprint") == mark and all(path.exists() for path in outputs)
 
@@ -264,6 +274,30 @@ def store_quick() -> None:
         cache.write(path, lambda temporary, notebook=notebook: nbformat.write(notebook, temporary))
 
 
+def run_photograph(arguments: list[str]) -> int:
+    """Run notebook 05 on a photograph, given by its path or name; 0, 1 when the notebook failed, 2 for a file
+    that cannot be used."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("run_all.sh: photo takes one file, for example: photo holiday.jpg", file=sys.stderr)
+        return 2
+    source = str(Path(arguments[0]).resolve()) if Path(arguments[0]).exists() else arguments[0]
+    try:
+        name = photo.folder_name(source)
+    except (data.DataNotFound, data.DataInvalid) as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 2
+    job = plan.Job("05_your_own_photograph", "quick", "short", "as asked")
+    folder = profiles.results_root() / (name or job.folder)
+    failure = execute(job, "cpu", {"photograph": source}, fresh=True, folder=folder)
+    if failure:
+        print(failure, file=sys.stderr)
+        return 1
+    print(pd.read_csv(folder / "tables" / "05_classes.csv").to_string(index=False))
+    print(f"\npictures: {_shown(folder / 'figures')}")
+    print(f"notebook: {_shown(folder / 'notebooks' / job.notebook)}.ipynb")
+    return 0
+
+
 def report(folder: Path) -> None:
     """Print the scoreboard of a run folder and the paths of what lies in it."""
     try:
@@ -338,5 +372,7 @@ def _shown(path: Path) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["store"]:
         store_quick()
+    elif sys.argv[1:2] == ["photo"]:
+        sys.exit(run_photograph(sys.argv[2:]))
     else:
         sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,16 @@
 """Static checks of every stored notebook, those in notebooks/ and the executed ones under results/."""
 
+import importlib.util
 import json
 import re
+import subprocess
+import sys
 
 import nbformat
 import pandas as pd
 import pytest
 
-from saliencylib import claims, plan
+from saliencylib import claims, plan, report
 
 STORED = sorted((plan.ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted(
@@ -40,7 +43,7 @@ def path(request):
     return request.param
 
 
-def test_all_four_are_there():
+def test_all_are_there():
     assert [path.stem for path in STORED] == list(plan.NOTEBOOKS)
 
 
@@ -97,6 +100,40 @@ def test_one_parameters_cell_of_plain_values(path):
     assert len(cells) == 1
     assert all(re.fullmatch(r"\w+ = (\"\w+\"|\d+)", line) for line in cells[0].source.split("\n"))
     assert 'profile = "quick"' in cells[0].source
+
+
+@pytest.fixture
+def set_up(monkeypatch):
+    """Runs the set-up cell of the notebooks as if the library were (not) installed: sys.path's new entries
+    and the commands that were called."""
+    sources = {code_cells(nbformat.read(path, as_version=4))[0].source for path in STORED}
+    assert len(sources) == 1 and report.repository() in (source := sources.pop())
+
+    def run(installed):
+        called, before = [], list(sys.path)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
+        monkeypatch.setattr(subprocess, "run", lambda words, check: called.append(list(map(str, words))))
+        exec(compile(source, "cell", "exec"), {})
+        added = [entry for entry in sys.path if entry not in before]
+        sys.path[:] = before
+        return added, called
+
+    return run
+
+
+def test_the_set_up_cell_does_nothing_where_the_study_is_installed(set_up):
+    assert set_up(installed=True) == ([], [])
+
+
+def test_the_set_up_cell_finds_a_checkout_or_fetches_one(set_up, monkeypatch, tmp_path):
+    monkeypatch.chdir(plan.ROOT / "notebooks")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(plan.ROOT)])
+    assert set_up(installed=False) == ([str(plan.ROOT)], [])
+    monkeypatch.chdir(tmp_path)
+    added, called = set_up(installed=False)
+    assert added == [str(tmp_path / "study")]
+    assert [words[:2] for words in called] == [["git", "clone"], [sys.executable, "-m"]]
+    assert called[0][-2:] == [report.repository(), str(tmp_path / "study")]
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)

@@ -14,8 +14,11 @@ def test_left_to_itself_it_takes_the_best_that_is_there():
     assert {(job.profile, job.schedule) for job in all_there} == {("paper", "full")}
     of_paper_1 = plan.NEEDS["01_sal_mask"]["mini"]
     mixed = plan.chosen(names, None, None, gpu=True, has=lambda name: name in of_paper_1)
-    assert [job.profile for job in mixed] == ["mini", "quick", "quick", "mini", "quick"]
-    assert [job.notebook for job in mixed][3:] == ["04_scoreboard"] * 2
+    assert [job.profile for job in mixed] == ["mini", "quick", "quick", "mini", "quick", "mini", "quick"]
+    without_data = ["04_scoreboard"] * 2 + ["05_your_own_photograph"] * 2
+    assert [job.notebook for job in mixed][3:] == without_data
+    alone = plan.chosen(["05_your_own_photograph"], None, None, gpu=True, has=lambda name: True)
+    assert [job.folder for job in alone] == ["quick"]
 
 
 def test_a_claim_stands_for_the_notebook_that_measures_it():

@@ -1,19 +1,21 @@
-"""Keeps README.md and REPORT.md equal to the newest mini run: ``python -m saliencylib.report``.
+"""Keeps README.md, REPORT.md and DATA.md equal to the newest mini run: ``python -m saliencylib.report``.
 
-Both are written by hand but for the parts between marks, which come from the run's tables and records.
+They are written by hand but for the parts between marks, which come from the run's tables and records.
 """
 
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 
-from saliencylib import claims
-from saliencylib.plan import MINUTES, ROOT
+from saliencylib import claims, datasets
+from saliencylib.plan import MINUTES, NEEDS, NOTEBOOKS, ROOT, SETUP_GIGABYTES
 
 RUN = "results/mini-short"
-FILES = ("README.md", "REPORT.md")
+FILES = ("README.md", "REPORT.md", "DATA.md")
 
 
 def updated(text: str, parts: Mapping[str, str]) -> str:
@@ -35,13 +37,21 @@ def updated(text: str, parts: Mapping[str, str]) -> str:
 
 def parts(folder: Path = ROOT / RUN) -> dict[str, str]:
     """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), claims (a row each) and
-    cost (a row a notebook)."""
+    cost (a row a notebook); and from the project: notebooks (where each opens), profiles and data."""
     joined = claims.verdicts(folder)
     return {
         "verdicts": _markdown(claims.summary(joined)),
         "claims": _claims(joined),
         "cost": _cost(folder / "provenance.json"),
+        "notebooks": _notebooks(),
+        "profiles": _profiles(),
+        "data": _data(),
     }
+
+
+def repository() -> str:
+    """The project's public address, from pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 
 def _claims(joined: pd.DataFrame) -> str:
@@ -63,6 +73,56 @@ def _cost(path: Path) -> str:
         rows.append((notebook, minutes, whole, *about))
     columns = ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"]
     return _markdown(pd.DataFrame(rows, columns=columns))
+
+
+def _notebooks() -> str:
+    """A row a notebook: its link, its question, and where it opens without an installation."""
+    place = repository().removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{place}/blob/main/notebooks"
+    binder = f"https://mybinder.org/v2/gh/{place}/main?labpath=notebooks"
+    rows = []
+    for name in NOTEBOOKS:
+        first = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells[0].source
+        title = first.splitlines()[0].removeprefix("# ")
+        opens = f"[Colab]({colab}/{name}.ipynb) or [Binder]({binder}/{name}.ipynb)"
+        rows.append((f"[`{name}`](notebooks/{name}.ipynb)", title, opens))
+    return _markdown(pd.DataFrame(rows, columns=["notebook", "about", "open in"]))
+
+
+WHERE = {
+    "quick": "any machine, no network",
+    "mini-short": "2 CPU cores",
+    "mini-full": "one GPU (planned, not run yet)",
+    "paper-full": "one GPU (planned, not run yet)",
+}
+
+
+def _profiles() -> str:
+    """A row a run: its options, data with their size on disk, machine and minutes."""
+    rows = []
+    for run, where in WHERE.items():
+        profile, _, schedule = run.partition("-")
+        sets = list(dict.fromkeys(name for needs in NEEDS.values() for name in needs.get(profile, ())))
+        size = sum(datasets.REGISTRY[name].size for name in sets) / 1e9
+        options = f"`--profile {profile}`" + (f" `--schedule {schedule}`" if schedule else "")
+        disk = f"{SETUP_GIGABYTES + size:.1f} GB"
+        minutes = f"{sum(MINUTES[notebook][run] for notebook in NOTEBOOKS):.0f} minutes"
+        rows.append((options, ", ".join(sets) or "embedded", disk, where, minutes))
+    return _markdown(pd.DataFrame(rows, columns=["options", "data", "disk", "machine", "time"]))
+
+
+def _data() -> str:
+    """A row a data set that is not embedded: who uses it, its size, its licence, how to get it."""
+    users: dict[str, list[str]] = {}
+    for notebook, needs in NEEDS.items():
+        for profile, sets in needs.items():
+            for name in sets:
+                users.setdefault(name, []).append(f"{notebook[:2]} {profile}")
+    rows = []
+    for name, used in users.items():
+        entry = datasets.REGISTRY[name]
+        rows.append((name, ", ".join(used), f"{entry.size / 1e6:,.0f} MB", entry.licence, entry.how))
+    return _markdown(pd.DataFrame(rows, columns=["set", "used by", "size", "licence", "to get it"]))
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -25,6 +25,7 @@ RULES = {
     "no_effect": "holds when the 95 % interval of the difference includes zero",
 }
 SOURCES = ("paper", "real", "embedded")
+VERDICTS = ("holds", "undecided", "does not hold", "other data", "not measured")
 MEASURED_COLUMNS = ["id", "measured", "low", "high", "n", "unit", "p", "data", "source", "cell", "reason"]
 
 
@@ -184,13 +185,18 @@ def _count(row: dict) -> str:
 def _with_remark(row: dict) -> str:
     if row["verdict"] == "not measured":
         return f"not measured: {row['reason'] or 'no notebook of this run measured it'}"
+    if row["verdict"].startswith("undecided") and row["margin"] > 0:
+        return f"{row['verdict']}; the margin is {row['margin']:g}"
     if row["verdict"].startswith("undecided") and math.isfinite(row["detectable"]):
         return f"{row['verdict']}; smallest visible effect {row['detectable']:.2g}"
     return row["verdict"]
 
 
 def summary(joined: pd.DataFrame) -> pd.DataFrame:
-    """Counts of verdicts (columns) by paper (rows); embedded verdicts are columns of their own."""
-    counts = pd.crosstab(joined["paper"], joined["verdict"])
+    """Counts of verdicts (columns, in the order of ``VERDICTS``) by paper (rows, as in ``joined``); embedded
+    verdicts are columns of their own."""
+    counts = pd.crosstab(joined["paper"], joined["verdict"]).loc[joined["paper"].unique()]
+    order = sorted(counts, key=lambda verdict: (VERDICTS.index(verdict.removesuffix(" (embedded)")), verdict))
+    counts = counts[order]
     counts.columns.name = None
     return counts.reset_index()

@@ -91,6 +91,20 @@ def accuracy_by_area(
     return figure
 
 
+def regions_beaten(controls: pd.DataFrame) -> str:
+    """What ``blur_experiment.control_changes`` found, as a title: beside which regions LICNN's keeps more of
+    the accuracy when the rest is blurred, and beside which less; those clear at every area."""
+    rows = controls[controls["comparison"].str.startswith("background: LICNN minus ")]
+    names = rows["comparison"].str.removeprefix("background: LICNN minus ").str.partition(",")[0]
+    more = [name for name, group in rows.groupby(names, sort=False) if (group["low"] > 0).all()]
+    less = [name for name, group in rows.groupby(names, sort=False) if (group["high"] < 0).all()]
+    return f"LICNN's region keeps more than {_listed(more)}, less than {_listed(less)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "none"
+
+
 def differences(table: pd.DataFrame, title: str, what: str) -> Figure:
     """Changes of accuracy with their intervals, a row each, from ``blur_experiment.changes``."""
     figure, axes = new(7.5, 0.9 + 0.24 * len(table))

@@ -134,7 +134,10 @@ def figure_7(
     """People without a class: photographs with the people's boxes outlined, saliency maps, and the maps
     inside the boxes only."""
     outlined = [_outlined(np.asarray(crop), mask) for crop, mask in zip(crops, masks, strict=True)]
-    title = f"Outside minus inside the people (n = {outside.n}): {outside} of the maximum"
+    found = (
+        "stand out" if outside.high < 0 else "recede" if outside.low > 0 else "neither stand out nor recede"
+    )
+    title = f"People {found}: outside minus inside (n = {outside.n}) {outside} of the maximum"
     title = textwrap.fill(title, 15 * len(crops) + 5)
     return picture_grid(
         [outlined, list(maps)],
@@ -189,14 +192,12 @@ def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
     axes.set_yticks(range(len(kinds)), [f"{kind} (n = {(found['objects'] == kind).sum()})" for kind in kinds])
     axes.invert_yaxis()
     axes.set(xlabel="mean inside minus outside the object, share of the map's maximum", ylabel="objects")
-    axes.legend()
-    first = found.loc[found["objects"] == kinds[0], "inside minus outside"].mean()
-    figure.suptitle(
-        f"On objects without a class LICNN stands out by {first:+.2f} of its maximum",
-        x=0.01,
-        ha="left",
-        fontsize=10,
-    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    judged = "unknown" if "unknown" in kinds else kinds[0]
+    licnn, centre = found.loc[found["objects"] == judged, ["inside minus outside", "centre Gaussian"]].mean()
+    title = f"On objects without a class ({judged}) LICNN stands out by {licnn:+.2f}, "
+    title += f"a centre Gaussian by {centre:+.2f}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     caption(figure, f"{what}; bars: 95 % t intervals")
     return figure
 

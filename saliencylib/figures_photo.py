@@ -133,7 +133,10 @@ def blur_controls(effects: pd.DataFrame, share: float, below: str) -> Figure:
     )
     kept = rows[rows["picture"] == "background blurred"].set_index("region")["before"]
     best = kept.idxmax()
-    title = f"With {share:.0%} of the picture sharp, {best} keeps most of the class ({kept[best]:.0%})"
+    title = (
+        f"With {share:.0%} of the picture sharp, the class has {kept['LICNN']:.0%} in LICNN's region, "
+        f"{kept[best]:.0%} in the best ({best})"
+    )
     if np.ptp(rows["before"]) < 0.01:
         title = "It makes no difference whose region is kept sharp"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from saliencylib import figures, learning_curves, metrics
+from saliencylib import figures, learning_curves, metrics, stats
 from saliencylib.gaze import GazeSet
 from saliencylib.learning_curves import smoothed
 from saliencylib.saliency_evaluation import PRINTED_METRICS
@@ -144,7 +145,9 @@ def figure_centre_bias(bias: pd.DataFrame, data_name: str) -> Figure:
     axes.set(xlabel="loss", ylabel="correlation with the mean map", xlim=(-0.4, 1.4))
     lower = int((wide["L1"] < wide["MSE"]).sum())
     axes.set_title(f"The centre bias is lower with L1 in {lower} of {len(wide)} seeds")
-    figures.caption(figure, f"a line a seed, mean over test images, data: {data_name}")
+    difference = stats.paired_difference(wide["MSE"].to_numpy(), wide["L1"].to_numpy())
+    below = f"MSE minus L1: {difference}; n = {len(wide)} seeds, a line each"
+    figures.caption(figure, f"{below}\nmean over test images, data: {data_name}")
     return figure
 
 
@@ -170,7 +173,8 @@ def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
     right.set(xlabel="step", ylabel="spread between images (%)")
     figure.legend(loc="outside right upper", title=f"below {LEFT:g} of the mean map", fontsize=7)
     last = int(traces["step"].max())
-    title = f"{gone} of {len(names)} starts and optimisers leave the mean map within {last} steps"
+    leave = "leaves" if gone == 1 else "leave"
+    title = f"{gone} of {len(names)} starts and optimisers {leave} the mean map within {last} steps"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     note = f"losses above {HIGHEST:g} are drawn there; spread: 100 % is that of the truths"
     figures.caption(figure, f"one seed each; {note}; data: {data_name}")
@@ -294,6 +298,7 @@ def figure_knees(trained: Sequence[Trained], data_name: str) -> Figure:
         axes.plot(*_knee_on(run, scaled), "o", color=colour, ms=5)
     _once_each(axes)
     axes.set(xlabel="epoch", ylabel="validation loss (scaled)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     names = dict.fromkeys(run.recipe.name for run in trained)
     means = {name: learning_curves.knees([r for r in trained if r.recipe.name == name]) for name in names}
     words = ", ".join(f"{np.nanmean(k):.0f} ({name})" for name, k in means.items() if np.isfinite(k).any())

@@ -15,6 +15,8 @@ from saliencylib import claims, datasets
 from saliencylib.plan import MINUTES, NEEDS, NOTEBOOKS, ROOT, SETUP_GIGABYTES
 
 RUN = "results/mini-short"
+# The claims that the README tells first: what each paper is remembered for.
+MAIN = ("SM-D1", "SM-D2", "SM-D3", "SM-D4", "SC-D1b", "SC-X10", "LI-F12a", "LI-F15b", "LI-X6")
 FILES = ("README.md", "REPORT.md", "DATA.md")
 
 
@@ -36,12 +38,15 @@ def updated(text: str, parts: Mapping[str, str]) -> str:
 
 
 def parts(folder: Path = ROOT / RUN) -> dict[str, str]:
-    """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), claims (a row each) and
-    cost (a row a notebook); and from the project: notebooks (where each opens), profiles and data."""
+    """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), main claims and claims
+    (a row each), trust (what the verdicts rest on) and cost (a row a notebook); and from the project:
+    notebooks (where each opens), profiles and data."""
     joined = claims.verdicts(folder)
     return {
         "verdicts": _markdown(claims.summary(joined)),
+        "main claims": _claims(joined.set_index("id").loc[list(MAIN)].reset_index()),
         "claims": _claims(joined),
+        "trust": _trust(joined),
         "cost": _cost(folder / "provenance.json"),
         "notebooks": _notebooks(),
         "profiles": _profiles(),
@@ -57,12 +62,26 @@ def repository() -> str:
 def _claims(joined: pd.DataFrame) -> str:
     table = claims.readable(joined)
     table["claim"] = table["id"] + ": " + table["statement"]
+    table["judged by"] = joined["estimate"].to_numpy()
     links = [claims.target(row) for row in joined.to_dict("records")]
     table["verdict"] = [
         f"[{verdict}]({RUN}/notebooks/{link})" if link else verdict
         for verdict, link in zip(table["verdict"], links, strict=True)
     ]
-    return _markdown(table[["claim", "printed", "measured (95 % interval)", "n", "data", "verdict"]])
+    shown = ["claim", "judged by", "printed", "measured (95 % interval)", "n", "data", "verdict"]
+    return _markdown(table[shown])
+
+
+def _trust(joined: pd.DataFrame) -> str:
+    """Which verdicts are checks of code, and which do not survive Holm's adjustment."""
+    checks = joined.loc[(joined["kind"] == "exact") & joined["measured"].notna(), "id"]
+    clear = joined[joined["verdict"].str.contains("hold") & joined["p_holm"].notna()]
+    fragile = clear.loc[clear["p_holm"] > 0.05, "id"]
+    return (
+        f"{', '.join(checks)} check code against equations and printed sizes. Of the {len(clear)} verdicts "
+        f"that rest on a test, {len(fragile)} do not survive Holm's adjustment within their paper: "
+        f"{', '.join(fragile) or 'none'}."
+    )
 
 
 def _cost(path: Path) -> str:
@@ -92,7 +111,6 @@ def _notebooks() -> str:
 WHERE = {
     "quick": "any machine, no network",
     "mini-short": "2 CPU cores",
-    "mini-full": "one GPU (planned, not run yet)",
     "paper-full": "one GPU (planned, not run yet)",
 }
 

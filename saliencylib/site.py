@@ -245,9 +245,8 @@ def _describe_pictures(cell: NotebookNode) -> None:
 
 
 def relinked(text: str, missing: Iterable[str]) -> str:
-    """A Markdown text or notebook (JSON) whose links fit the pages: notebooks of a run folder lie beside it,
-    links in tables (HTML) lead to pages, and links to ``missing`` notebooks lead to no section."""
-    text = re.sub(r"\]\((?:results/[\w-]+/)?notebooks/", "](", text)
+    """A notebook (JSON) whose links fit the pages: those in tables (HTML) lead to pages, and those to
+    ``missing`` notebooks to no section."""
     for name in missing:
         text = re.sub(rf"({name}\.ipynb)#[^)\"\\]+", r"\1", text)
     return re.sub(r'(href=\\?"\w+)\.ipynb', r"\1.html", text)
@@ -285,18 +284,23 @@ def index_page(folder: Path, joined: pd.DataFrame) -> str:
     ]
     readable = claims.readable(joined)
     for paper in joined["paper"].unique():
-        lines += [f"## {paper}", _claims_table(readable[joined["paper"] == paper], paper)]
+        table = _claims_table(readable[joined["paper"] == paper], paper)
+        lines += [f"## {paper}", scope(paper), table]
     pages = "\n".join([*NOTEBOOKS, "REPORT", "provenance"])
     lines += ["## Contents", f"```{{toctree}}\n:maxdepth: 2\n\n{pages}\n```"]
     return "\n\n".join(lines) + "\n"
 
 
+def scope(paper: str) -> str:
+    """What a paper is and claims, as REPORT.md says it (Markdown)."""
+    text = (ROOT / "REPORT.md").read_text(encoding="utf-8")
+    return re.search(rf"^\d\. \*\*{paper}\*\* (.+)$", text, flags=re.MULTILINE)[1]
+
+
 def _summary(joined: pd.DataFrame) -> str:
-    counts = claims.summary(joined).set_index("paper").loc[joined["paper"].unique()]
-    order = list(VERDICT_COLOURS)
-    verdicts = sorted(counts, key=lambda verdict: order.index(verdict.removesuffix(EMBEDDED)))
+    counts = claims.summary(joined).set_index("paper")
     lines = [["verdict", *(f"[{paper}](#{anchor(paper)})" for paper in counts.index)]]
-    return _markdown(lines + [[_badge(verdict), *map(str, counts[verdict])] for verdict in verdicts])
+    return _markdown(lines + [[_badge(verdict), *map(str, counts[verdict])] for verdict in counts])
 
 
 def _claims_table(readable: pd.DataFrame, paper: str) -> str:
@@ -335,7 +339,8 @@ def provenance_page(folder: Path) -> str:
     data = [["data set", "notebook", "checksum (first digits)"]]
     data += [[s, name, f"`{sha[:16]}`"] for name, entry in record.items() for s, sha in entry["data"].items()]
     return (
-        f"# Data and provenance\n\nWhat the record of the run *{folder.name}* says of each execution.\n\n"
+        f"# Data and provenance\n\nWhat the record of the run *{folder.name}* says of each execution. A "
+        "commit that ends in *dirty* had changes beside it that were not yet committed.\n\n"
         f"{_markdown(times)}\n\n## Data\n\nSets from outside the project; what is embedded is not listed.\n\n"
         f"{_markdown(data)}\n\n## Versions\n\n{_markdown(versions)}\n"
     )
@@ -346,10 +351,11 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 def report_page(folder: Path) -> str:
-    """The one-page report, whose links lead to the pages; when the pages show another run, it says so."""
+    """The one-page report; its appendix, every claim, is the first page's. When the pages show another run,
+    it says so."""
     own = folder.name == Path(report.RUN).name
-    text = relinked((ROOT / "REPORT.md").read_text(encoding="utf-8"), () if own else NOTEBOOKS)
-    text = text.replace("](#appendix-every-claim)", "](#Appendix:-every-claim)")
+    text = (ROOT / "REPORT.md").read_text(encoding="utf-8").partition("## Appendix")[0]
+    text = text.replace("[appendix](#appendix-every-claim)", "[first page](index.md)")
     note = f"This report speaks of {report.RUN}; the notebooks beside it are those of the run {folder.name}."
     return text if own else _after(text, _headings(text)[0], note)
 
@@ -364,7 +370,7 @@ def stage(folder: Path, source: Path) -> None:
         if name in present:
             notebook = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4)
         else:
-            title = f"# {name.replace('_', ' ')}: not in this run"
+            title = f"# {name[3:].replace('_', ' ').capitalize()} (not in this run)"
             text = f"{title}\n\nThe run {folder.name} stores no executed copy of this notebook."
             notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
         page = staged(notebook, run_note(folder, name), dict(zip(rows["id"], rows["cell"], strict=True)))

@@ -130,3 +130,18 @@ def test_figures_state_their_finding(results):
     figure = figures_blur.accuracy_by_area({"natural": curve}, {"natural": 80.0}, "n = 10")
     assert "70 % in LICNN's region, 50 % in a random one" in figure.get_suptitle()
     plt.close("all")
+
+
+def test_the_title_of_the_controls_names_what_is_clear_at_every_area():
+    rows = [
+        ("background: LICNN minus RC", -9, -12, -5),
+        ("background: LICNN minus RC, area of the boxes", -3, -5, -1),
+        ("background: LICNN minus random", 20, 15, 25),
+        ("background: LICNN minus centre Gaussian", 9, 5, 13),
+        ("background: LICNN minus boxes, area of the boxes", 1, -2, 4),
+        ("object: LICNN minus random", -24, -29, -20),
+    ]
+    controls = pd.DataFrame(rows, columns=["comparison", "points", "low", "high"])
+    title = "LICNN's region keeps more than random and centre Gaussian, less than RC"
+    assert figures_blur.regions_beaten(controls) == title
+    assert figures_blur.regions_beaten(controls[4:]).endswith("more than none, less than none")

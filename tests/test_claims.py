@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from saliencylib import claims, profiles
+from saliencylib import claims, profiles, stats
 from saliencylib.stats import Estimate
 
 
@@ -102,7 +102,19 @@ def test_bad_measurements_are_refused(tmp_path):
         claims.verdicts(tmp_path)
 
 
-def test_summary_counts_every_claim():
-    joined = claims.judged(pd.DataFrame(columns=claims.MEASURED_COLUMNS))
-    counts = claims.summary(joined)
+def test_what_is_undecided_about_a_margin_names_the_margin():
+    rows = [
+        claims.measured_row("SC-X12", Estimate(-0.02, -0.04, 0.001, 3, 0.1), "d", "real", "c"),
+        claims.measured_row("SC-X5", Estimate(0.1, -0.1, 0.3, 6, 0.3), "d", "real", "c"),
+    ]
+    shown = claims.readable(claims.judged(pd.DataFrame(rows))).set_index("id")["verdict"]
+    assert shown["SC-X12"] == "undecided; the margin is 0.01"
+    assert shown["SC-X5"] == "undecided; smallest visible effect 0.2"
+
+
+def test_summary_counts_every_claim_in_the_order_of_papers_and_verdicts():
+    row = claims.measured_row("SM-E1", stats.exact(True), "d", "real", "c")
+    counts = claims.summary(claims.judged(pd.DataFrame([row], columns=claims.MEASURED_COLUMNS)))
     assert counts.drop(columns="paper").to_numpy().sum() == len(claims.table())
+    assert list(counts["paper"]) == ["Sal-Mask", "Shallow CNN", "LICNN"]
+    assert list(counts)[1:] == ["holds", "not measured"]

@@ -98,11 +98,12 @@ def regions_beaten(controls: pd.DataFrame) -> str:
     names = rows["comparison"].str.removeprefix("background: LICNN minus ").str.partition(",")[0]
     more = [name for name, group in rows.groupby(names, sort=False) if (group["low"] > 0).all()]
     less = [name for name, group in rows.groupby(names, sort=False) if (group["high"] < 0).all()]
-    return f"LICNN's region keeps more than {_listed(more)}, less than {_listed(less)}"
+    parts = [f"{word} than {_listed(names)}" for word, names in (("more", more), ("less", less)) if names]
+    return f"LICNN's region keeps {', '.join(parts) or 'neither clearly more nor clearly less than others'}"
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "none"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def differences(table: pd.DataFrame, title: str, what: str) -> Figure:

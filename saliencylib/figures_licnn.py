@@ -190,13 +190,13 @@ def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
             )
     axes.axvline(0, color="0.5", linewidth=1)
     axes.set_yticks(range(len(kinds)), [f"{kind} (n = {(found['objects'] == kind).sum()})" for kind in kinds])
-    axes.invert_yaxis()
+    axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set(xlabel="mean inside minus outside the object, share of the map's maximum", ylabel="objects")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     judged = "unknown" if "unknown" in kinds else kinds[0]
     licnn, centre = found.loc[found["objects"] == judged, ["inside minus outside", "centre Gaussian"]].mean()
     title = f"On objects without a class ({judged}) LICNN stands out by {licnn:+.2f}, "
-    title += f"a centre Gaussian by {centre:+.2f}"
+    title = textwrap.fill(title + f"a centre Gaussian by {centre:+.2f}", 80)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     caption(figure, f"{what}; bars: 95 % t intervals")
     return figure

@@ -134,8 +134,8 @@ def blur_controls(effects: pd.DataFrame, share: float, below: str) -> Figure:
     kept = rows[rows["picture"] == "background blurred"].set_index("region")["before"]
     best = kept.idxmax()
     title = (
-        f"With {share:.0%} of the picture sharp, the class has {kept['LICNN']:.0%} in LICNN's region, "
-        f"{kept[best]:.0%} in the best ({best})"
+        f"With {share:.0%} of the picture sharp, the class has a probability of {kept['LICNN']:.0%}\n"
+        f"by LICNN's region, of {kept[best]:.0%} by the best one ({best})"
     )
     if np.ptp(rows["before"]) < 0.01:
         title = "It makes no difference whose region is kept sharp"

@@ -4,6 +4,7 @@ They are written by hand but for the parts between marks, which come from the ru
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +13,21 @@ import nbformat
 import pandas as pd
 
 from saliencylib import claims, datasets
-from saliencylib.plan import MINUTES, NEEDS, NOTEBOOKS, ROOT, SETUP_GIGABYTES
+from saliencylib.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, ROOT, SETUP_GIGABYTES
 
 RUN = "results/mini-short"
-# The claims that the README tells first: what each paper is remembered for.
-MAIN = ("SM-D1", "SM-D2", "SM-D3", "SM-D4", "SC-D1b", "SC-X10", "LI-F12a", "LI-F15b", "LI-X6")
+# The claims that each paper is remembered for, in the README's words; all have a measured difference.
+MAIN = {
+    "SM-D1": "RC mask helps AlexNet (points)",
+    "SM-D2": "Alpha mask helps AlexNet (points)",
+    "SM-D3": "RC mask helps NIN (points)",
+    "SM-D4": "Alpha mask helps NIN (points)",
+    "SC-D1b": "L1 loss beats MSE (CC, %)",
+    "SC-X10": "learned maps beat handcrafted ones (CC)",
+    "LI-F12a": "maps change with the weights (HOG similarity)",
+    "LI-F15b": "adversarial photographs do not suffer from background blur (points)",
+    "LI-X6": "its background counts more than a random region's (points)",
+}
 FILES = ("README.md", "REPORT.md", "DATA.md")
 
 
@@ -38,13 +49,13 @@ def updated(text: str, parts: Mapping[str, str]) -> str:
 
 
 def parts(folder: Path = ROOT / RUN) -> dict[str, str]:
-    """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), main claims and claims
-    (a row each), trust (what the verdicts rest on) and cost (a row a notebook); and from the project:
-    notebooks (where each opens), profiles and data."""
+    """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), papers (a row each
+    with its main claims), claims (a row each), trust (what the verdicts rest on) and cost (a row a notebook);
+    and from the project: notebooks (where each opens), profiles and data."""
     joined = claims.verdicts(folder)
     return {
         "verdicts": _markdown(claims.summary(joined)),
-        "main claims": _claims(joined.set_index("id").loc[list(MAIN)].reset_index()),
+        "papers": _papers(joined),
         "claims": _claims(joined),
         "trust": _trust(joined),
         "cost": _cost(folder / "provenance.json"),
@@ -59,15 +70,56 @@ def repository() -> str:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 
+def scope(paper: str) -> tuple[str, str]:
+    """What a paper is ("Wang et al., ICIG 2015") and what it claims, as REPORT.md says it."""
+    text = (ROOT / "REPORT.md").read_text(encoding="utf-8")
+    return re.search(rf"^\d\. \*\*{paper}\*\* \((.+?)\)\. (.+)$", text, flags=re.MULTILINE).groups()
+
+
+def title(notebook: str) -> str:
+    """The first heading of a notebook."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    return cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def _papers(joined: pd.DataFrame) -> str:
+    told = _linked(joined, joined["verdict"])
+    shown = claims.readable(joined)["measured (95 % interval)"]
+    rows = []
+    for paper, notebook in NOTEBOOK_OF.items():
+        mine = joined["paper"] == paper
+        asks = title(notebook).partition(": ")[2]
+        about = f"**{paper}**, {scope(paper)[0]}: [{asks}](notebooks/{notebook}.ipynb)"
+        counts = joined.loc[mine, "verdict"].value_counts().to_dict()
+        unjudged = sum(count for verdict, count in counts.items() if verdict not in COUNTED)
+        summed = [f"{counts.get(verdict, 0)} {words}" for verdict, words in COUNTED.items()]
+        main = [
+            f"{told[row.Index]}: {MAIN[row.id]} {shown[row.Index]}, {row.data}"
+            for row in joined[mine].itertuples()
+            if row.id in MAIN
+        ]
+        rows.append((about, f"{', '.join(summed)}; {unjudged} not judged on real data", "<br>".join(main)))
+    columns = ["paper", "its claims", "what it is remembered for, with 95 % intervals and data"]
+    return _markdown(pd.DataFrame(rows, columns=columns))
+
+
+COUNTED = {"holds": "hold", "undecided": "undecided", "does not hold": "do not hold"}
+
+
+def _linked(joined: pd.DataFrame, verdicts: pd.Series) -> list[str]:
+    """Verdicts as links to the sections that measured them."""
+    links = [claims.target(row) for row in joined.to_dict("records")]
+    return [
+        f"[{verdict}]({RUN}/notebooks/{link})" if link else verdict
+        for verdict, link in zip(verdicts, links, strict=True)
+    ]
+
+
 def _claims(joined: pd.DataFrame) -> str:
     table = claims.readable(joined)
     table["claim"] = table["id"] + ": " + table["statement"]
     table["judged by"] = joined["estimate"].to_numpy()
-    links = [claims.target(row) for row in joined.to_dict("records")]
-    table["verdict"] = [
-        f"[{verdict}]({RUN}/notebooks/{link})" if link else verdict
-        for verdict, link in zip(table["verdict"], links, strict=True)
-    ]
+    table["verdict"] = _linked(joined, table["verdict"])
     shown = ["claim", "judged by", "printed", "measured (95 % interval)", "n", "data", "verdict"]
     return _markdown(table[shown])
 
@@ -95,17 +147,14 @@ def _cost(path: Path) -> str:
 
 
 def _notebooks() -> str:
-    """A row a notebook: its link, its question, and where it opens without an installation."""
+    """Where each notebook opens without an installation, in one line."""
     place = repository().removeprefix("https://github.com/")
     colab = f"https://colab.research.google.com/github/{place}/blob/main/notebooks"
     binder = f"https://mybinder.org/v2/gh/{place}/main?labpath=notebooks"
-    rows = []
-    for name in NOTEBOOKS:
-        first = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells[0].source
-        title = first.splitlines()[0].removeprefix("# ")
-        opens = f"[Colab]({colab}/{name}.ipynb) or [Binder]({binder}/{name}.ipynb)"
-        rows.append((f"[`{name}`](notebooks/{name}.ipynb)", title, opens))
-    return _markdown(pd.DataFrame(rows, columns=["notebook", "about", "open in"]))
+    return " · ".join(
+        f"[`{name}`](notebooks/{name}.ipynb) ([Colab]({colab}/{name}.ipynb), [Binder]({binder}/{name}.ipynb))"
+        for name in NOTEBOOKS
+    )
 
 
 WHERE = {
@@ -125,7 +174,7 @@ def _profiles() -> str:
         options = f"`--profile {profile}`" + (f" `--schedule {schedule}`" if schedule else "")
         disk = f"{SETUP_GIGABYTES + size:.1f} GB"
         minutes = f"{sum(MINUTES[notebook][run] for notebook in NOTEBOOKS):.0f} minutes"
-        rows.append((options, ", ".join(sets) or "embedded", disk, where, minutes))
+        rows.append((options, f"{len(sets)} sets" if sets else "embedded", disk, where, minutes))
     return _markdown(pd.DataFrame(rows, columns=["options", "data", "disk", "machine", "time"]))
 
 

@@ -285,16 +285,10 @@ def index_page(folder: Path, joined: pd.DataFrame) -> str:
     readable = claims.readable(joined)
     for paper in joined["paper"].unique():
         table = _claims_table(readable[joined["paper"] == paper], paper)
-        lines += [f"## {paper}", scope(paper), table]
+        lines += [f"## {paper}", "{}. {}".format(*report.scope(paper)), table]
     pages = "\n".join([*NOTEBOOKS, "REPORT", "provenance"])
     lines += ["## Contents", f"```{{toctree}}\n:maxdepth: 2\n\n{pages}\n```"]
     return "\n\n".join(lines) + "\n"
-
-
-def scope(paper: str) -> str:
-    """What a paper is and claims, as REPORT.md says it (Markdown)."""
-    text = (ROOT / "REPORT.md").read_text(encoding="utf-8")
-    return re.search(rf"^\d\. \*\*{paper}\*\* (.+)$", text, flags=re.MULTILINE)[1]
 
 
 def _summary(joined: pd.DataFrame) -> str:

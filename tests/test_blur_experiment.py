@@ -144,4 +144,6 @@ def test_the_title_of_the_controls_names_what_is_clear_at_every_area():
     controls = pd.DataFrame(rows, columns=["comparison", "points", "low", "high"])
     title = "LICNN's region keeps more than random and centre Gaussian, less than RC"
     assert figures_blur.regions_beaten(controls) == title
-    assert figures_blur.regions_beaten(controls[4:]).endswith("more than none, less than none")
+    assert figures_blur.regions_beaten(controls[4:]).endswith(
+        "neither clearly more nor clearly less than others"
+    )

@@ -210,7 +210,7 @@ def test_titles_say_what_was_found():
     figure = figures_photo.blurs(crops, np.ones((64, 64), bool), table, "n = 1")
     assert figure.get_suptitle() == "The class changes with object blurred"
     assert (
-        "50% in LICNN's region, 50% in the best (LICNN)"
+        "50%\nby LICNN's region, of 50% by the best one (LICNN)"
         in figures_photo.blur_controls(table, 0.35, "n").get_suptitle()
     )
     flat = figures_photo.blur_controls(table.assign(before=0.5), 0.35, "n")

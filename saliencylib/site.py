@@ -272,7 +272,7 @@ def index_page(folder: Path, joined: pd.DataFrame) -> str:
         f"# {TITLE}",
         f"Every number and every testable sentence of three papers about saliency, with what the run "
         f"*{folder.name}* of {finished(folder)[:10]} measured beside it. A verdict leads to the cell that "
-        "measured it, and the cell leads back; brackets hold 95 % intervals. "
+        "measured it, and the cell leads back; brackets give 95 % intervals. "
         "[Report on one page](REPORT.md), [data and provenance](provenance.md), [contents](#Contents).",
     ]
     if missing:

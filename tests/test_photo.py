@@ -5,7 +5,6 @@ import subprocess
 
 import numpy as np
 import pandas as pd
-import pi_heif
 import pytest
 import torch
 from PIL import Image, ImageFilter
@@ -36,9 +35,9 @@ def test_every_common_format_shows_the_same_picture(tmp_path, suffix):
     assert shown.picture.mode == "RGB" and close(shown.picture, scene())
 
 
-def test_the_phones_heif_is_registered_with_pillow():
-    pi_heif.register_heif_opener()
-    assert Image.registered_extensions()[".heic"] in Image.OPEN
+def test_a_phones_heic_is_read_upright():
+    shown = photo.photograph(plan.ROOT / "tests" / "turned.heic")
+    assert shown.size == SIZE and close(shown.picture, scene())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -22,6 +22,7 @@ from saliencylib import blur, cache, data, localisation, saliency, sanity
 from saliencylib.classifiers import Preprocess
 from saliencylib.localisation import BASELINES
 
+DEFAULT = "coffee"  # the photograph of notebook 05 until another is asked for
 LONGEST = 1024  # pixels of the longer side that are kept: all that any method here can use
 SHORTEST = 32  # pixels that a side must have, for the maps to have something to compare
 MAP_SIDE = 400  # the size of photograph for which region contrast was made
@@ -132,9 +133,9 @@ def _fitted(picture: Image.Image, longest: int, shortest: int) -> Image.Image:
 
 
 def folder_name(source: str) -> str | None:
-    """The run folder of a photograph of one's own, from its name and content; None for one that comes with
-    the study, which goes into the profile's folder. Raises as ``photograph`` does."""
-    if source in (path.stem for path in data.photographs().paths):
+    """The run folder of a photograph, from its name and content; None for ``DEFAULT``, which belongs to every
+    run and goes into the profile's folder. Raises as ``photograph`` does."""
+    if source == DEFAULT:
         return None
     photo = photograph(source)
     content = cache.key(np.asarray(photo.picture), photo.name)

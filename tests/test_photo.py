@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,7 +134,11 @@ def test_files_that_are_no_pictures_are_named_with_the_remedy(tmp_path):
 
 def test_pictures_that_ship_are_known_by_name_and_keep_their_credit():
     shown = photo.photograph("coffee")
-    assert "CC0" in shown.credit and shown.size == (600, 400) and photo.folder_name("coffee") is None
+    assert "CC0" in shown.credit and shown.size == (600, 400)
+    assert photo.folder_name(photo.DEFAULT) is None, "it belongs to every run"
+    assert photo.folder_name("chelsea").startswith("photo-chelsea-")
+    cells = nbformat.read(plan.ROOT / "notebooks" / "05_your_own_photograph.ipynb", as_version=4).cells
+    assert any(f'photograph = "{photo.DEFAULT}"' in cell.source for cell in cells)
 
 
 def test_run_folders_tell_pictures_of_one_name_apart(tmp_path):

@@ -111,19 +111,20 @@ def provenance(folder: Path) -> dict[str, dict]:
 
 
 def newest_run() -> Path:
-    """The run folder that was finished last, among those with measured claims and executed notebooks.
+    """The run folder that was finished last, among those with measured claims and a paper's notebook.
 
     Raises ValueError when there is none.
     """
     records = profiles.results_root().glob("*/provenance.json")
-    folders = [path.parent for path in records if _measured(path.parent) and executed(path.parent)]
+    folders = [path.parent for path in records if _shows_claims(path.parent)]
     if not folders:
         raise ValueError("no run with executed notebooks is stored: call ./run_all.sh first")
     return max(folders, key=finished)
 
 
-def _measured(folder: Path) -> bool:
-    return any(folder.glob("tables/*_claims.csv"))
+def _shows_claims(folder: Path) -> bool:
+    measured = any(folder.glob("tables/*_claims.csv"))
+    return measured and bool(set(executed(folder)) & set(NOTEBOOK_OF.values()))
 
 
 def finished(folder: Path) -> str:

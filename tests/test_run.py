@@ -24,7 +24,8 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))
     for name, claim in MEASURED.items():
         write(folder, name, GOOD.format(name=name, claim=claim))
-    write(folder, "04_scoreboard", "print(profile)")
+    for name in ("04_scoreboard", "05_your_own_photograph"):
+        write(folder, name, "print(profile)")
     return folder
 
 
@@ -44,7 +45,7 @@ def test_runs_everything_then_skips_what_is_finished_until_its_code_changes(note
     printed = capfd.readouterr().out
     assert "Scoreboard" in printed and "SM-E1" in printed and "notebooks" in printed
     assert call() == 0
-    assert capfd.readouterr().out.count("finished before") == 4
+    assert capfd.readouterr().out.count("finished before") == 5
     write(notebooks, "02_shallow_saliency_cnn", "print('new')\n" + GOOD.format(
         name="02_shallow_saliency_cnn", claim="SC-A1"))  # fmt: skip
     assert call("--only", "01", "02") == 0

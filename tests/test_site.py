@@ -293,8 +293,7 @@ def test_equations_have_a_size_and_figures_lead_to_full_size(opened, pages):
 
 
 def test_search_finds_words_in_files(opened, pages):
-    page = opened(pages / "search.html", size=DESK)
-    page.goto((pages / "search.html").as_uri() + "?q=inhibition")
+    page = opened(pages / "search.html", size=DESK, anchor="?q=inhibition")
     page.wait_for_selector("#search-results li a", timeout=5000)
     assert page.wrong == []
 
@@ -360,6 +359,8 @@ def test_the_newest_run_is_the_one_finished_last(tmp_path, monkeypatch):
     run_folder(tmp_path, "oldest", "2026-01-01T00:00:00Z")
     bare = run_folder(tmp_path, "bare", "2026-04-01T00:00:00Z")
     shutil.rmtree(bare / "notebooks")
+    photograph = run_folder(tmp_path, "photograph", "2026-05-01T00:00:00Z") / "notebooks"
+    (photograph / "01_sal_mask.ipynb").rename(photograph / "05_your_own_photograph.ipynb")
     assert site.newest_run() == newest
 
 

@@ -28,6 +28,13 @@ MAIN = {
     "LI-F15b": "adversarial photographs do not suffer from background blur (points)",
     "LI-X6": "its background counts more than a random region's (points)",
 }
+COUNTED = {"holds": "hold", "undecided": "undecided", "does not hold": "do not hold"}
+WEIGHTS_GIGABYTES = {"paper": 0.53}  # VGG-16's; the other profiles' come with the packages
+WHERE = {
+    "quick": "any machine, no network",
+    "mini-short": "2 CPU cores",
+    "paper-full": "one GPU (planned, not run yet)",
+}
 FILES = ("README.md", "REPORT.md", "DATA.md")
 
 
@@ -54,7 +61,7 @@ def parts(folder: Path = ROOT / RUN) -> dict[str, str]:
     and from the project: notebooks (where each opens), profiles and data."""
     joined = claims.verdicts(folder)
     return {
-        "verdicts": _markdown(claims.summary(joined)),
+        "verdicts": markdown(claims.summary(joined)),
         "papers": _papers(joined),
         "claims": _claims(joined),
         "trust": _trust(joined),
@@ -101,19 +108,15 @@ def _papers(joined: pd.DataFrame) -> str:
         ]
         rows.append((about, f"{', '.join(summed)}; {unjudged} not judged on real data", "<br>".join(main)))
     columns = ["paper", "its claims", "what it is remembered for, with 95 % intervals and data"]
-    return _markdown(pd.DataFrame(rows, columns=columns))
+    return markdown(pd.DataFrame(rows, columns=columns))
 
 
 def _of_them(holding: pd.DataFrame) -> str:
     """How many of the claims that hold only check code, or do not survive Holm's adjustment, in brackets."""
     checks, fragile = (holding["kind"] == "exact").sum(), (holding["p_holm"] > 0.05).sum()
-    parts = [f"{checks} a check of code"] * bool(checks) + [f"{fragile} not after Holm's adjustment"] * bool(
-        fragile
-    )
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-COUNTED = {"holds": "hold", "undecided": "undecided", "does not hold": "do not hold"}
+    words = {"a check of code": checks, "not after Holm's adjustment": fragile}
+    told = ", ".join(f"{count} {what}" for what, count in words.items() if count)
+    return f" ({told})" if told else ""
 
 
 def _linked(joined: pd.DataFrame, verdicts: pd.Series) -> list[str]:
@@ -131,7 +134,7 @@ def _claims(joined: pd.DataFrame) -> str:
     table["judged by"] = joined["estimate"].to_numpy()
     table["verdict"] = _linked(joined, table["verdict"])
     shown = ["claim", "judged by", "printed", "measured (95 % interval)", "n", "data", "verdict"]
-    return _markdown(table[shown])
+    return markdown(table[shown])
 
 
 def _trust(joined: pd.DataFrame) -> str:
@@ -153,7 +156,7 @@ def _cost(path: Path) -> str:
         about = entry["device"], entry["versions"]["torch"], entry["finished"][:10]
         rows.append((notebook, minutes, whole, *about))
     columns = ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"]
-    return _markdown(pd.DataFrame(rows, columns=columns))
+    return markdown(pd.DataFrame(rows, columns=columns))
 
 
 def _notebooks() -> str:
@@ -167,14 +170,6 @@ def _notebooks() -> str:
     )
 
 
-WEIGHTS_GIGABYTES = {"paper": 0.53}  # VGG-16's; the other profiles' come with the packages
-WHERE = {
-    "quick": "any machine, no network",
-    "mini-short": "2 CPU cores",
-    "paper-full": "one GPU (planned, not run yet)",
-}
-
-
 def _profiles() -> str:
     """A row a run: its options, data with their size on disk, machine and minutes."""
     rows = []
@@ -186,7 +181,7 @@ def _profiles() -> str:
         disk = f"{SETUP_GIGABYTES + size + WEIGHTS_GIGABYTES.get(profile, 0):.1f} GB"
         minutes = f"{sum(MINUTES[notebook][run] for notebook in NOTEBOOKS):.0f} minutes"
         rows.append((options, f"{len(sets)} sets" if sets else "embedded", disk, where, minutes))
-    return _markdown(pd.DataFrame(rows, columns=["options", "data", "disk", "machine", "time"]))
+    return markdown(pd.DataFrame(rows, columns=["options", "data", "disk", "machine", "time"]))
 
 
 def _data() -> str:
@@ -200,10 +195,11 @@ def _data() -> str:
     for name, used in users.items():
         entry = datasets.REGISTRY[name]
         rows.append((name, ", ".join(used), f"{entry.size / 1e6:,.0f} MB", entry.licence, entry.how))
-    return _markdown(pd.DataFrame(rows, columns=["set", "used by", "size", "licence", "to get it"]))
+    return markdown(pd.DataFrame(rows, columns=["set", "used by", "size", "licence", "to get it"]))
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, cells as text."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
 

@@ -342,7 +342,7 @@ def provenance_page(folder: Path) -> str:
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+    return report.markdown(pd.DataFrame(rows[1:], columns=rows[0]))
 
 
 def report_page(folder: Path) -> str:

@@ -30,7 +30,7 @@ from nbgrader.apps import NbGraderAPI
 from sqlalchemy.exc import SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
-from saliencylib.plan import ROOT
+from saliencylib.study.plan import ROOT
 
 COURSE = ROOT / "notebooks" / "assignments"
 CONFIG = "nbgrader_config.py"

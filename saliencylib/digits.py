@@ -5,7 +5,6 @@ real photographs and textures (scikit-image), together with pieces of other digi
 the digit, its mask is exact; fixations are drawn from that mask and from a centre prior.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,7 +15,8 @@ from skimage.color import gray2rgb, hsv2rgb
 from skimage.transform import resize
 from sklearn.datasets import load_digits
 
-from saliencylib import cache as disk
+from saliencylib.saliency import centre_gaussian
+from saliencylib.study.keep import kept
 
 SIZE = 96
 FIXATIONS = 30
@@ -72,11 +72,7 @@ def cluttered_digits(
         raise ValueError(f"backgrounds must be 'random', 'tied' or 'swapped', not {backgrounds!r}")
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
-    path = disk.CACHE / "digits" / f"{disk.key(sys.modules[__name__], count, seed, split, backgrounds)}.npz"
-    arrays = disk.load_arrays(path)
-    if arrays is None:
-        arrays = _draw(count, seed, split, backgrounds)
-        disk.save_arrays(path, **arrays)
+    arrays = _drawn(count, seed, split, backgrounds)
     points = arrays["points"].astype(np.float64)
     return DigitSet(
         images=arrays["images"],
@@ -88,7 +84,8 @@ def cluttered_digits(
     )
 
 
-def _draw(count: int, seed: int, split: str, backgrounds: str) -> dict[str, np.ndarray]:
+@kept("digits")
+def _drawn(count: int, seed: int, split: str, backgrounds: str) -> dict[str, np.ndarray]:
     glyphs, glyph_labels = _glyphs(split)
     of_class = [np.flatnonzero(glyph_labels == c) for c in range(10)]
     scene_rng, digit_rng, fixation_rng = np.random.default_rng([seed, split == "train"]).spawn(3)
@@ -162,8 +159,7 @@ def _paste(canvas: np.ndarray, glyph: np.ndarray, rng: np.random.Generator, colo
 
 def _fixations(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Positions (30, 2) x, y, drawn from 0.7 of the smoothed mask and 0.3 of a centred Gaussian."""
-    axis = (np.arange(SIZE) - (SIZE - 1) / 2) / (SIZE / 5)
-    centre = np.exp(-0.5 * (axis[:, None] ** 2 + axis[None] ** 2))
+    centre = centre_gaussian(mask.shape, SIZE / 5)
     smoothed = gaussian_filter(mask.astype(float), 3)
     density = 0.7 * smoothed / smoothed.sum() + 0.3 * centre / centre.sum()
     positions = rng.choice(density.size, size=FIXATIONS, p=density.ravel())

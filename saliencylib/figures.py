@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +12,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -35,9 +36,11 @@ def new(width: float, height: float, rows: int = 1, cols: int = 1, **options) ->
     return plt.subplots(rows, cols, figsize=(width, height), **options)
 
 
-def caption(figure: Figure, text: str) -> None:
-    """Write the line below a figure that says n, seeds and data."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=7.5, color="0.35")
+def finish(figure: Figure, title: str, below: str) -> Figure:
+    """Give a figure its title, which states the finding, and the line below that says n, seeds and data."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figure.supxlabel(below, x=0.01, ha="left", fontsize=7.5, color="0.35")
+    return figure
 
 
 def picture(axes: Axes, image: np.ndarray, title: str = "", **options: object) -> None:
@@ -49,7 +52,7 @@ def picture(axes: Axes, image: np.ndarray, title: str = "", **options: object) -
     axes.spines[:].set_visible(False)
 
 
-def picture_grid(
+def grid(
     rows: Sequence[Sequence[np.ndarray]],
     row_names: Sequence[str],
     column_names: Sequence[str],
@@ -57,17 +60,19 @@ def picture_grid(
     below: str,
     limits: tuple[float, float] | None = None,
     cell_names: Sequence[Sequence[str]] | None = None,
+    side: float = 1.3,
 ) -> Figure:
     """Rows of pictures with named rows and columns, or with a name for every picture (``cell_names``).
 
     All maps share the colour scale ``limits``; None lets every map use its own range (then say so below).
+    ``side`` is the width of a picture in inches.
     """
     low, high = limits if limits else (None, None)
     columns = max(len(row) for row in rows)
     names = cell_names or [column_names] + [[""] * columns] * (len(rows) - 1)
     lines = sum(max(name.count("\n") for name in row) for row in names)
     height = 1.35 * len(rows) + 0.14 * lines + 0.6
-    figure, axes = new(1.3 * columns + 0.5, height, len(rows), columns, squeeze=False)
+    figure, axes = new(side * columns + 0.5, height, len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
         for c in range(columns):
             if c < len(row):
@@ -75,9 +80,125 @@ def picture_grid(
             else:
                 axes[r, c].set_axis_off()
         axes[r, 0].set_ylabel(row_names[r], fontsize=8)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    caption(figure, below)
-    return figure
+    return finish(figure, title, wrapped(below, round(columns * side / 1.3)))
+
+
+def forest(
+    table: pd.DataFrame,
+    value: str,
+    names: str,
+    xlabel: str,
+    title: str,
+    below: str,
+    *,
+    panels: str | None = None,
+    colours: str | None = None,
+    zero: float | None = 0.0,
+    width: float = 8.2,
+) -> Figure:
+    """Dots with intervals (columns ``value``, low, high), a line for each entry of the column ``names``.
+
+    ``panels`` is a column whose values stand side by side, each on its own axes (``figure.axes``, in order);
+    ``colours`` one whose values are told apart by colour and stand a little apart on a line. ``zero`` is where
+    a vertical line says "no effect". An interval without bounds is left out.
+    """
+    lines = list(dict.fromkeys(table[names]))
+    kinds = list(dict.fromkeys(table[colours])) if colours else [None]
+    parts = list(table.groupby(panels, sort=False)) if panels else [("", table)]
+    height = 0.26 * len(lines) * max(1, len(kinds) / 2) + 1.2
+    figure, axes = new(width, height, 1, len(parts), sharey=True, squeeze=False)
+    for axis, (panel, part) in zip(axes[0], parts, strict=True):
+        for number, (kind, colour) in enumerate(zip(kinds, PALETTE * 2, strict=False)):
+            rows = part if kind is None else part[part[colours] == kind]
+            shift = 0.5 * (number - (len(kinds) - 1) / 2) / len(kinds)
+            dots(axis, rows, value, [lines.index(name) + shift for name in rows[names]], colour, kind)
+        if zero is not None:
+            axis.axvline(zero, color="0.4", linewidth=0.8)
+        axis.set_title(str(panel), fontsize=9)
+        axis.set(xlabel=xlabel)
+        axis.set_yticks(range(len(lines)), lines)
+    axes[0, 0].set_ylabel(names)
+    axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
+    if colours:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7.5)
+    return finish(figure, title, below)
+
+
+def dots(
+    axes: Axes,
+    rows: pd.DataFrame,
+    value: str,
+    places: Sequence[float],
+    colour: str,
+    label: str | None = None,
+) -> None:
+    """Values with their intervals (columns low, high) along the x axis, at ``places`` on the y axis."""
+    error = np.array([rows[value] - rows["low"], rows["high"] - rows[value]], float)
+    error[~np.isfinite(error)] = 0
+    axes.errorbar(rows[value], places, xerr=error, fmt="o", markersize=4, color=colour, label=label)
+
+
+def lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    colours: str,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    below: str,
+    *,
+    panels: str | None = None,
+    palette: Mapping[str, str] | None = None,
+    band: bool = True,
+    width: float = 7.0,
+) -> Figure:
+    """A line for each entry of the column ``colours``, with the band between the columns low and high.
+
+    ``panels`` is a column whose values stand side by side (``figure.axes``, in order). Rows of one line and x
+    are averaged. After eight lines the colours come again, dashed.
+    """
+    names = list(dict.fromkeys(table[colours]))
+    parts = list(table.groupby(panels, sort=False)) if panels else [("", table)]
+    figure, axes = new(width, 3.4, 1, len(parts), sharey=True, squeeze=False)
+    chosen = palette or dict(zip(names, PALETTE * 3, strict=False))
+    for axis, (panel, part) in zip(axes[0], parts, strict=True):
+        sns.lineplot(
+            part,
+            x=x,
+            y=y,
+            hue=colours,
+            hue_order=names,
+            style=colours,
+            style_order=names,
+            dashes={name: "" if i < len(PALETTE) else (4, 2) for i, name in enumerate(names)},
+            palette={name: chosen[name] for name in names},
+            errorbar=None,
+            ax=axis,
+        )
+        for name, rows in part.groupby(colours, sort=False) if band else ():
+            if np.isfinite(rows[["low", "high"]].to_numpy(float)).all():
+                axis.fill_between(rows[x], rows["low"], rows["high"], color=chosen[name], alpha=0.12, lw=0)
+        axis.set_title(str(panel), fontsize=9)
+        axis.set(xlabel=xlabel, ylabel=ylabel)
+        axis.label_outer()
+        axis.get_legend().remove()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7.5)
+    return finish(figure, title, below)
+
+
+def paired(
+    wide: pd.DataFrame, xlabel: str, ylabel: str, title: str, below: str, colours: Sequence[str] = PALETTE
+) -> Figure:
+    """A dot for every entry of a table, a column side by side with the next, and a grey line a row."""
+    figure, axes = new(4.2, 3.0)
+    places = np.arange(wide.shape[1])
+    axes.plot(places, wide.to_numpy().T, "-", color="0.6", linewidth=1)
+    for place, name, colour in zip(places, wide, colours, strict=False):
+        axes.plot(np.full(len(wide), place), wide[name], "o", color=colour)
+    axes.set_xticks(places, list(wide.columns))
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.4, places[-1] + 0.4))
+    return finish(figure, title, below)
 
 
 def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
@@ -94,11 +215,10 @@ def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
                 left += counts
     holding = int(summary.get("holds", pd.Series(0)).sum())
     axes.set(xlabel="claims", ylabel="paper")
-    axes.set_title(f"{holding} of {int(left.sum())} claims hold in this run")
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     note = "hatched: embedded data, which only show that the machinery works"
-    caption(figure, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
-    return figure
+    title = f"{holding} of {int(left.sum())} claims hold in this run"
+    return finish(figure, title, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
 
 
 def wrapped(text: str, columns: int) -> str:

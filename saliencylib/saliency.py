@@ -17,24 +17,22 @@ Residual Approach", CVPR 2007. Alpha is our reading of a lost reference: see `al
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
 from scipy import fft
 from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.spatial.distance import cdist
 from skimage.color import rgb2gray, rgb2lab, rgba2rgb
 from skimage.segmentation import felzenszwalb
 from skimage.transform import resize
-from tqdm import tqdm
 
-from saliencylib.cache import key, load_arrays, save_arrays
+from saliencylib.study.keep import kept, side_by_side
 
 BINS = 12  # colour bins a channel
 COVERED = 0.95  # share of the pixels whose colours are kept
@@ -42,9 +40,8 @@ MOST_COLOURS, FEWEST_COLOURS = 256, 10
 SPATIAL_FALL_OFF = 0.4  # squared distance, in image sides, at which a region's weight has fallen to 1/e
 BORDER_SHARE, BORDER_THRESHOLD = 0.02, 0.4
 SPECTRUM_SIDE = 64  # longer side at which the spectral residual is taken
-CHUNK = 64  # images a task and a cache file, at most
+CHUNK = 32  # images a task and a kept entry, at most
 PYMATTING = ("laplacian.cf_laplacian", "preconditioner.ichol", "solver.cg")
-FEW = 32  # up to here starting processes costs more than it saves
 
 
 class Palette(NamedTuple):
@@ -172,12 +169,22 @@ def alpha_seeds(
     height, width = contrast.shape
     background = np.ones(contrast.shape, bool)
     background[border : height - border, border : width - border] = False
-    y, x = (np.linspace(-1, 1, side) * (side > 1) for side in contrast.shape)
-    prior = contrast * np.exp(-2 * np.add.outer(y**2, x**2)) * ~background
+    quarter = [max(side - 1, 1) / 4 for side in contrast.shape]
+    prior = contrast * centre_gaussian(contrast.shape, quarter) * ~background
     count = max(1, round(seed_share * np.count_nonzero(~background)))
     seeds = np.zeros(contrast.size, bool)
     seeds[np.argsort(-prior, axis=None, kind="stable")[:count]] = True
     return seeds.reshape(contrast.shape) & (prior > 0), background
+
+
+def centre_gaussian(shape: tuple[int, int], sigma: float | tuple[float, float]) -> np.ndarray:
+    """A Gaussian (H, W) float64 with peak 1 in the centre: what a map looks like that has not seen the image.
+
+    ``sigma`` in pixels, one for both axes or (down, across).
+    """
+    down, across = np.broadcast_to(sigma, 2)
+    y, x = (np.arange(side) - (side - 1) / 2 for side in shape)
+    return np.exp(-0.5 * np.add.outer((y / down) ** 2, (x / across) ** 2))
 
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {
@@ -190,18 +197,13 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def map_stack(
-    images: np.ndarray | Sequence[np.ndarray], method: str, cache_dir: str | Path | None = None
-) -> np.ndarray | list[np.ndarray]:
-    """The maps of many images, by all cores, with a progress bar on a terminal.
+def map_stack(images: np.ndarray | Sequence[np.ndarray], method: str) -> np.ndarray | list[np.ndarray]:
+    """The maps of many images, by all cores; kept between runs, so an interrupted call goes on.
 
     images: (N, H, W, 3), or a list of images of any sizes and kinds that the module's text allows. method: a
-    name in METHODS. cache_dir: a folder that keeps the maps. They are found again by the image's content, the
-    method and this module's source, so other selections and orders of the same images use them too, and an
-    interrupted call goes on where it stopped.
-    Returns (N, H, W) float32, or a list of (H, W) where sizes differ. Values are multiples of 1/255, with and
-    without a folder, so that every call returns the same. Raises ValueError for an unknown method, and for a
-    bad image, naming its number.
+    name in METHODS. Returns (N, H, W) float32, or a list of (H, W) where sizes differ. Values are multiples of
+    1/255, computed or read back. Raises ValueError for an unknown method, and for a bad image, naming its
+    number.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -210,58 +212,37 @@ def map_stack(
             raise ValueError(f"images must be (N, H, W, 3) or a list, got an array of shape {images.shape}")
         if not len(images):
             return np.zeros(images.shape[:3], np.float32)
-    images = [np.asarray(image) for image in images]
-    if cache_dir is None:
-        keys, maps = list(range(len(images))), {}
-    else:
-        source = key(sys.modules[__name__])
-        keys = [key(image, method, source) for image in images]
-        maps = _read_maps(Path(cache_dir), f"{method}-{source}", set(keys))
-    missing = {name: image for name, image in zip(keys, enumerate(images), strict=True) if name not in maps}
-    for made in _computed(missing, method):
-        maps.update(made)
-        if cache_dir is not None:
-            _write_maps(Path(cache_dir), f"{method}-{source}", made)
-    stack = [maps[name] / np.float32(255) for name in keys]
+    chunks = [(images[start : start + CHUNK], method, start) for start in range(0, len(images), CHUNK)]
+    if method == "alpha" and len(chunks) > 1:
+        for name in PYMATTING:  # compiled here once, not in every process
+            _pymatting(name)
+    stack = [m / np.float32(255) for maps in side_by_side(_maps, chunks) for m in maps.values()]
     return np.stack(stack) if len({saliency.shape for saliency in stack}) == 1 else stack
 
 
-def _computed(missing: dict[Any, tuple[int, np.ndarray]], method: str) -> Iterator[dict[Any, np.ndarray]]:
-    """The maps of images that have a name and a number, uint8, a chunk at a time as they get ready."""
-    few = len(missing) <= FEW
-    size = max(1, min(CHUNK, len(missing) // (4 * effective_n_jobs(-1))))
-    todo = list(missing.items())
-    chunks = [dict(todo[start : start + size]) for start in range(0, len(todo), size)]
-    if method == "alpha" and not few:
-        for name in PYMATTING:  # compiled here once, not in every process
-            _pymatting(name)
-    pool = Parallel(n_jobs=None if few else -1, return_as="generator", max_nbytes=None)
-    with tqdm(total=len(missing), desc=f"{method} maps", disable=None) as bar:
-        for made in pool(delayed(_maps)(chunk, method) for chunk in chunks):
-            yield made
-            bar.update(len(made))
+def _maps(images: Sequence[np.ndarray], method: str, start: int) -> dict[str, np.ndarray]:
+    """The maps of a chunk of images by their number from ``start`` on, uint8."""
+    try:
+        return _kept_maps(list(images), method)
+    except _BadImage as error:
+        raise ValueError(f"image {start + error.number}: {error.__cause__}") from error
 
 
-def _maps(chunk: dict[Any, tuple[int, np.ndarray]], method: str) -> dict[Any, np.ndarray]:
+@kept("maps")
+def _kept_maps(images: list[np.ndarray], method: str) -> dict[str, np.ndarray]:
     maps = {}
-    for name, (number, image) in chunk.items():
+    for number, image in enumerate(images):
         try:
-            maps[name] = np.rint(METHODS[method](image) * 255).astype(np.uint8)
+            maps[str(number)] = np.rint(METHODS[method](np.asarray(image)) * 255).astype(np.uint8)
         except ValueError as error:
-            raise ValueError(f"image {number}: {error}") from error
+            raise _BadImage(number) from error
     return maps
 
 
-def _read_maps(folder: Path, prefix: str, wanted: set[str]) -> dict[str, np.ndarray]:
-    maps = {}
-    for path in sorted(folder.glob(f"{prefix}-*.npz")):
-        file = load_arrays(path) or {}
-        maps.update({name: file[name] for name in wanted & file.keys()})
-    return maps
-
-
-def _write_maps(folder: Path, prefix: str, maps: dict[str, np.ndarray]) -> None:
-    save_arrays(folder / f"{prefix}-{key(sorted(maps))}.npz", **maps)
+class _BadImage(ValueError):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

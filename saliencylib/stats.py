@@ -23,8 +23,19 @@ class Estimate:
         """Half the width of the interval: an effect smaller than this could not have been told from zero."""
         return (self.high - self.low) / 2
 
+    def row(self, value: str = "value", n: str = "n") -> dict[str, float]:
+        """The estimate as a table's columns: ``value``, low, high, p, smallest visible and ``n``."""
+        numbers = (self.value, self.low, self.high, self.p, self.detectable, self.n)
+        return dict(zip((value, "low", "high", "p", "smallest visible", n), numbers, strict=True))
+
     def __str__(self) -> str:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def evenly(length: int, count: float | None = None) -> np.ndarray:
+    """About ``count`` of ``length`` positions, evenly spread from 0 on, at least one; all for None."""
+    count = length if count is None else min(length, max(1, round(count)))
+    return np.arange(count) * length // count
 
 
 def exact(passed: bool) -> Estimate:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliencylib import cache
+from saliencylib.study import cache
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,7 +1,8 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from saliencylib import figures, profiles
+from saliencylib import figures
+from saliencylib.study import session as profiles
 
 
 def test_a_shown_figure_is_saved_closed_and_described(tmp_path, monkeypatch):

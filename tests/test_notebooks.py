@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from saliencylib import claims, plan, report
+from saliencylib.study import claims, plan, report
 
 STORED = sorted((plan.ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted(

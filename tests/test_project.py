@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saliencylib import plan, report, run
+from saliencylib.study import plan, report, run
 
 ROOT = plan.ROOT
 TEXT = {".py", ".ipynb", ".json", ".csv", ".md", ".yml", ".toml", ".sh", ".cff", ".mplstyle"}

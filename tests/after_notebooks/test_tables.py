@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from saliencylib import plan
+from saliencylib.study import plan
 
 STORED = plan.ROOT / "results" / "quick" / "tables"
 # The counts of verdicts have a column for each verdict that occurs, which trained numbers may change; a

@@ -1,0 +1,134 @@
+"""One call for all attribution methods: LICNN and those of captum that the paper compares it with."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from captum.attr import (
+    GuidedBackprop,
+    GuidedGradCam,
+    InputXGradient,
+    IntegratedGradients,
+    LayerGradCam,
+    NoiseTunnel,
+    Saliency,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+from saliencylib.licnn.method import LICNN, is_feature_map, l2_normalised
+
+METHODS = (
+    "LICNN",
+    "Gradient",
+    "Gradient x Input",
+    "Integrated Gradients",
+    "SmoothGrad",
+    "Guided Backprop",
+    "Grad-CAM",
+    "Guided Grad-CAM",
+)
+
+
+def attribute(
+    method: str,
+    model: nn.Module,
+    images: Tensor,
+    target: int | Sequence[int] | Tensor,
+    *,
+    batch_size: int | None = None,
+    steps: int = 16,
+    samples: int = 8,
+    noise: float = 0.15,
+    seed: int = 0,
+    signed: bool = False,
+) -> Tensor:
+    """Attribution maps (N, H, W), L2 norm 1, for images (N, 3, H, W) and one class index an image or for all.
+
+    ``method`` is one of ``METHODS``. LICNN explains the class's probability, the others its logit. Maps sum
+    the absolute values over colour channels, or with ``signed`` the values themselves; LICNN and Grad-CAM
+    are never negative. Integrated Gradients starts at zeros (grey) and takes ``steps`` steps; SmoothGrad
+    averages ``samples`` gradients under Gaussian noise whose standard deviation is the share ``noise`` of
+    the images' range, drawn from ``seed``. ``batch_size`` bounds the images handled at once.
+
+    Raises ValueError for an unknown method. The guided methods need ``nn.ReLU`` modules that are called once
+    each and not in place: use ``classifiers.load_classifier`` or ``as_classifier``.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; valid methods: {', '.join(METHODS)}")
+    device = next(model.parameters()).device
+    images = images.to(device).contiguous(memory_format=torch.channels_last)
+    target = torch.as_tensor(target).to(device).expand(len(images))
+    if method == "LICNN":
+        return LICNN(model, batch_size=batch_size).attribute(images, target)
+    spread = noise * float(images.max() - images.min())
+    maps = []
+    for start in range(0, len(images), batch_size or len(images)):
+        part = slice(start, start + (batch_size or len(images)))
+        # captum announces its temporary hooks and gradient flags with warnings
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            warnings.simplefilter("ignore", UserWarning)
+            torch.manual_seed(seed + start)
+            explain = _captum(method, model, images[part], steps, samples, spread)
+            values = explain(images[part].detach().clone().requires_grad_(), target[part]).detach()
+        maps.append(l2_normalised(values.sum(1) if signed else values.abs().sum(1)))
+    return torch.cat(maps)
+
+
+def _captum(
+    method: str, model: nn.Module, images: Tensor, steps: int, samples: int, spread: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function from images and targets to attributions (N, C, H, W)."""
+
+    def forward(x: Tensor) -> Tensor:  # captum's stacks of images lose the layout that convolutions like
+        return model(x.contiguous(memory_format=torch.channels_last))
+
+    match method:
+        case "Gradient":
+            return lambda x, t: Saliency(forward).attribute(x, t, abs=False)
+        case "Gradient x Input":
+            return lambda x, t: InputXGradient(forward).attribute(x, t)
+        case "Integrated Gradients":
+            explainer = IntegratedGradients(forward)
+            return lambda x, t: explainer.attribute(
+                x, target=t, n_steps=steps, internal_batch_size=max(len(images), 8)
+            )
+        case "SmoothGrad":
+            tunnel = NoiseTunnel(Saliency(forward))
+            return lambda x, t: tunnel.attribute(
+                x, nt_samples=samples, nt_samples_batch_size=1, stdevs=spread, target=t, abs=False
+            )
+        case "Guided Backprop":
+            return lambda x, t: GuidedBackprop(model).attribute(x, t)
+    layer = last_feature_map(model, images)
+    if method == "Guided Grad-CAM":
+        return lambda x, t: GuidedGradCam(model, layer).attribute(x, t, interpolate_mode="bilinear")
+    return lambda x, t: functional.interpolate(
+        LayerGradCam(model, layer).attribute(x, t, relu_attributions=True),
+        x.shape[-2:],
+        mode="bilinear",
+    )
+
+
+@torch.no_grad()
+def last_feature_map(model: nn.Module, images: Tensor) -> nn.Module:
+    """The last ReLU module whose output still has a place for every feature (N, C, h, w): Grad-CAM's layer.
+
+    Raises ValueError when there is none.
+    """
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: object, output: Tensor) -> None:
+        if is_feature_map(output):
+            found.append(module)
+
+    activations = [module for module in model.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
+    handles = [module.register_forward_hook(note) for module in activations]
+    try:
+        model(images[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise ValueError("this network calls no ReLU module with a feature map (N, C, H, W)")
+    return found[-1]

@@ -1,0 +1,1 @@
+"""One photograph through all three papers (notebook 05)."""

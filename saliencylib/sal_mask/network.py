@@ -1,0 +1,268 @@
+"""The networks of the study: Sal-Mask with its two classifiers; the others come from their own modules."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+from saliencylib.licnn.classifiers import load_classifier as load_classifier
+from saliencylib.shallow_cnn.network import shallow_saliency_cnn as shallow_saliency_cnn
+
+
+class SalMask(nn.Module):
+    """A network whose first feature maps are multiplied by a saliency map (Sal-Mask, equations 1 to 8).
+
+    ``first`` is the first convolution with its activation and keeps the image's height and width; ``rest`` is
+    everything after it. With y = first(images), the masked maps are ey = h(y * s) for every channel; the
+    saliency map gets no gradient. With ``average`` the mask is s = (saliency + 1) / 2, in [0.5, 1], the
+    average of saliency and a white image (section 2.3); without it the raw saliency. ``activation`` is h,
+    the ReLU in the paper.
+    """
+
+    def __init__(
+        self,
+        first: nn.Module,
+        rest: nn.Module,
+        average: bool = True,
+        activation: Callable[[torch.Tensor], torch.Tensor] = torch.relu,
+    ) -> None:
+        super().__init__()
+        self.first, self.rest, self.average, self.activation = first, rest, average, activation
+
+    def mask(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The mask s, (N, H, W), that multiplies the feature maps of images (N, 3, H, W)."""
+        saliency = saliency.detach()
+        return (saliency + 1) / 2 if self.average else saliency
+
+    def forward(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """Class scores (N, classes) of images (N, 3, H, W) with saliency maps (N, H, W) in [0, 1].
+
+        Raises ValueError when a map's size is not that of the first layer's feature maps.
+        """
+        features = self.first(images)
+        mask = self.mask(images, saliency)
+        if mask.shape != (len(features), *features.shape[2:]):
+            raise ValueError(
+                f"saliency of shape {tuple(saliency.shape)} does not fit feature maps of shape "
+                f"{tuple(features.shape)}: it must be (N, H, W) with the same N, H and W"
+            )
+        return self.rest(self.activation(features * mask.unsqueeze(1)))
+
+
+class SecondLayerMask(SalMask):
+    """Sal-Mask behind one pooling layer: the map is averaged over the same windows that the features were."""
+
+    def mask(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The mask s, (N, h, w), of images (N, 3, H, W) pooled once."""
+        pooled = avg_pool2d(saliency.unsqueeze(1), 3, stride=2, ceil_mode=True)
+        return super().mask(images, pooled.squeeze(1))
+
+
+class LearnedMask(SalMask):
+    """Sal-Mask whose saliency is learned with the rest of the network (beyond the paper).
+
+    After the authors' own follow-up, the Ada-Sal Network (Y. Wang et al., Signal Processing: Image
+    Communication 2016), which learns its saliency from given maps while the feature maps are trained. Its
+    layers are not known here. Choice: the branch sees image and given map at a quarter of their size, has a
+    5x5 convolution to ``maps`` maps with ReLU and a 5x5 convolution to one, and a sigmoid makes its output a
+    saliency map, enlarged to the image's size. The mask is the average of that map and white.
+    """
+
+    def __init__(self, first: nn.Module, rest: nn.Module, maps: int = 8) -> None:
+        super().__init__(first, rest)
+        self.branch = nn.Sequential(
+            nn.AvgPool2d(4, ceil_mode=True),
+            nn.Conv2d(4, maps, 5, padding="same"),
+            nn.ReLU(),
+            nn.Conv2d(maps, 1, 5, padding="same"),
+            nn.Sigmoid(),
+        )
+
+    def learned_saliency(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The branch's own saliency map, (N, H, W) in [0, 1], of images (N, 3, H, W) and given maps."""
+        small = self.branch(torch.cat([images, saliency.detach().unsqueeze(1)], 1))
+        return interpolate(small, size=saliency.shape[1:], mode="bilinear").squeeze(1)
+
+    def mask(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+        """The mask s, (N, H, W) in [0.5, 1], from the branch."""
+        return (self.learned_saliency(images, saliency) + 1) / 2
+
+
+class Classifier(nn.Module):
+    """A plain network in the two parts that ``SalMask`` needs: ``first`` and ``rest``."""
+
+    def __init__(self, first: nn.Module, rest: nn.Module) -> None:
+        super().__init__()
+        self.first, self.rest = first, rest
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Class scores (N, classes) of images (N, 3, 96, 96)."""
+        return self.rest(self.first(images))
+
+
+class LocalResponseNorm(nn.Module):
+    """b = a / (1 + alpha * sum of a^2 over 3 neighbouring maps)^0.75 with alpha = 0.00005 (equation 9).
+
+    Written out because torch's own divides alpha by the number of neighbours, which the paper does not, and
+    takes 2 to 4 times as long on a CPU. (The paper prints a_i, not a_j, inside the sum: a slip.)
+    """
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The normalised maps, (N, C, H, W) as given."""
+        squares = pad(maps * maps, (0, 0, 0, 0, 1, 1))
+        total = squares[:, :-2] + squares[:, 1:-1] + squares[:, 2:]
+        return maps * (1 + 0.00005 * total).pow(-0.75)
+
+
+def alexnet(classes: int = 10, width: float = 1.0, size: int = 96, dropout: float = 0.5) -> Classifier:
+    """The reduced AlexNet for (N, 3, size, size) images, 96 in the paper (section 4.2, Figure 4).
+
+    From the text: convolutions of stride 1 with 'same' padding, ReLU after every convolution and full layer
+    but the last, max pooling k=3 s=2, dropout 0.5, local response normalisation. Choice, since the figure's
+    widths are lost: five convolutions of 64, 128, 192, 192, 128 maps (5x5, 5x5, then 3x3) and full layers of
+    512 and 512, all times ``width``. Choice: pooling comes before normalisation, as in CaffeNet, Caffe's own
+    AlexNet; normalising the four times smaller maps also saves most of a step's time on a CPU.
+    """
+    c1, c2, c3, c4, c5, full = (max(1, round(n * width)) for n in (64, 128, 192, 192, 128, 512))
+    end = size
+    for _ in range(3):
+        end = math.ceil((end - 1) / 2)
+    rest = [
+        ("pool1", _pool()),
+        ("norm1", LocalResponseNorm()),
+        ("conv2", nn.Conv2d(c1, c2, 5, padding="same")),
+        ("relu2", nn.ReLU()),
+        ("pool2", _pool()),
+        ("norm2", LocalResponseNorm()),
+        ("conv3", nn.Conv2d(c2, c3, 3, padding="same")),
+        ("relu3", nn.ReLU()),
+        ("conv4", nn.Conv2d(c3, c4, 3, padding="same")),
+        ("relu4", nn.ReLU()),
+        ("conv5", nn.Conv2d(c4, c5, 3, padding="same")),
+        ("relu5", nn.ReLU()),
+        ("pool5", _pool()),
+        ("flat", nn.Flatten()),
+        ("full6", nn.Linear(c5 * end * end, full)),
+        ("relu6", nn.ReLU()),
+        ("drop6", nn.Dropout(dropout)),
+        ("full7", nn.Linear(full, full)),
+        ("relu7", nn.ReLU()),
+        ("drop7", nn.Dropout(dropout)),
+        ("full8", nn.Linear(full, classes)),
+    ]
+    return Classifier(_first(c1), nn.Sequential(OrderedDict(rest)))
+
+
+def nin(classes: int = 10, width: float = 1.0, dropout: float = 0.5) -> Classifier:
+    """The reduced Network in Network for (N, 3, H, W) images, 96 x 96 in the paper (section 4.3, Figure 5).
+
+    From the text: mlpconv blocks (a k x k convolution and two 1x1 convolutions, each with ReLU), max pooling
+    k=3 s=2 and dropout 0.5 between them, global average pooling at the end. Choice, since the figure's widths
+    are lost: three blocks of 96, 128 and 128 maps (5x5, 5x5, 3x3), all times ``width``; the last 1x1
+    convolution gives the class scores and has no ReLU.
+    """
+    c1, c2, c3 = (max(1, round(n * width)) for n in (96, 128, 128))
+    rest = [
+        ("cccp1", nn.Conv2d(c1, c1, 1)),
+        ("relu1b", nn.ReLU()),
+        ("cccp2", nn.Conv2d(c1, c1, 1)),
+        ("relu1c", nn.ReLU()),
+        ("pool1", _pool()),
+        ("drop1", nn.Dropout(dropout)),
+        ("conv2", nn.Conv2d(c1, c2, 5, padding="same")),
+        ("relu2a", nn.ReLU()),
+        ("cccp3", nn.Conv2d(c2, c2, 1)),
+        ("relu2b", nn.ReLU()),
+        ("cccp4", nn.Conv2d(c2, c2, 1)),
+        ("relu2c", nn.ReLU()),
+        ("pool2", _pool()),
+        ("drop2", nn.Dropout(dropout)),
+        ("conv3", nn.Conv2d(c2, c3, 3, padding="same")),
+        ("relu3a", nn.ReLU()),
+        ("cccp5", nn.Conv2d(c3, c3, 1)),
+        ("relu3b", nn.ReLU()),
+        ("cccp6", nn.Conv2d(c3, classes, 1)),
+        ("average", nn.AdaptiveAvgPool2d(1)),
+        ("flat", nn.Flatten()),
+    ]
+    return Classifier(_first(c1), nn.Sequential(OrderedDict(rest)))
+
+
+# By name, each built from (classes, width, size, dropout).
+NETWORKS: dict[str, Callable[[int, float, int, float], Classifier]] = {
+    "alexnet": alexnet,
+    "nin": lambda classes, width, size, dropout: nin(classes, width, dropout),
+}
+CONNECTIONS = {
+    "first": "the first layer's maps times the average of saliency and white (the paper)",
+    "raw": "the first layer's maps times the saliency itself",
+    "input": "the normalised image times the average of saliency and white",
+    "second": "the maps of the second spatial convolution times the average of saliency and white",
+    "learned": "as first, with a saliency that a small branch learns from image and map",
+}
+
+
+def connected(plain: Classifier, connection: str = "first") -> SalMask:
+    """A plain network with its mask where ``connection`` says, one of ``CONNECTIONS``, sharing its layers.
+
+    "second" masks after the next convolution larger than 1x1 with its activation, in both networks at half
+    the image's size (choice: the 1x1 convolutions of a NIN block are taken to belong to its first layer).
+    Raises ValueError for an unknown connection.
+    """
+    if connection in ("first", "raw"):
+        return SalMask(plain.first, plain.rest, average=connection == "first")
+    if connection == "learned":
+        return LearnedMask(plain.first, plain.rest)
+    if connection == "input":  # the image has negative values, so that h must not be the ReLU
+        return SalMask(nn.Identity(), plain, activation=nn.Identity())
+    if connection == "second":
+        spatial = [isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) for layer in plain.rest]
+        end = spatial.index(True) + 2
+        return SecondLayerMask(nn.Sequential(plain.first, plain.rest[:end]), plain.rest[end:])
+    raise ValueError(f"connection must be one of {', '.join(CONNECTIONS)}, not {connection!r}")
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
+    """A row a layer, in the order of use, for one image (3, size, size): read from the network itself.
+
+    Columns: layer (name), kind (class), kernel (side, 0 for none), maps, side (of the output), parameters.
+    """
+    rows = []
+
+    def note(name: str, layer: nn.Module) -> Callable:
+        def hook(_module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
+            kernel = getattr(layer, "kernel_size", 0)
+            kernel = kernel[0] if isinstance(kernel, tuple) else kernel
+            side = output.shape[2] if output.ndim == 4 else 1
+            kind = type(layer).__name__
+            rows.append((name.split(".")[-1], kind, kernel, output.shape[1], side, parameters(layer)))
+
+        return hook
+
+    leaves = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
+    handles = [layer.register_forward_hook(note(name, layer)) for name, layer in leaves]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pd.DataFrame(rows, columns=["layer", "kind", "kernel", "maps", "side", "parameters"])
+
+
+def _first(maps: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, maps, 5, padding="same"), relu1=nn.ReLU()))
+
+
+def _pool() -> nn.MaxPool2d:
+    """Overlapping max pooling; Caffe rounds its output size up, torch down unless told."""
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)

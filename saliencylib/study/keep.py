@@ -1,0 +1,311 @@
+"""What is kept between runs: results of functions, checkpoints of trainings; and work side by side.
+
+An entry is named by everything that it depends on: the arguments (arrays by content) and the code, which is
+the syntax tree of the function's module and of all library modules that it imports, directly or not. Writes
+go to a temporary file that is then renamed, so that an interruption leaves nothing half-written.
+"""
+
+import functools
+import gzip
+import hashlib
+import inspect
+import json
+import os
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from saliencylib.places import ROOT, cache_root, results_root
+from saliencylib.study.sources import code_of
+
+TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
+
+_spent = 0.0  # seconds of work behind what this process computed or read back so far
+
+
+# ------------------------------------------------------------------------------------------- kept results
+
+
+def kept(name: str, table: bool = False) -> Callable[[Callable], Callable]:
+    """Keep a function's result in the cache, below the folder ``name``.
+
+    The function returns an array, a data frame (columns of numbers, booleans and text; its index is dropped),
+    or a dictionary of arrays by name; its arguments are what ``digest`` takes. With ``table``, a data frame
+    that took more than five minutes of work is also written below ``results/kept``, which is committed, and
+    read from there when the cache has lost it, unless ``$SALIENCY_FRESH`` is set. The decorated function has
+    ``.key(*args, **kwargs)``, the name of its entry.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        signature = inspect.signature(function)
+
+        def key(*args: object, **kwargs: object) -> str:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return digest(function.__qualname__, code_of(function.__module__), dict(bound.arguments))
+
+        @functools.wraps(function)
+        def call(*args: object, **kwargs: object) -> object:
+            global _spent
+            entry = f"{name}/{key(*args, **kwargs)}"
+            found = _read(entry, table)
+            if found is None:
+                spent_before, began = _spent, time.perf_counter()
+                result = function(*args, **kwargs)
+                inner, own = _spent - spent_before, time.perf_counter() - began
+                found = _packed(result), max(own, inner)
+                _spent = spent_before
+                _write(entry, *found, table)
+            _spent += found[1]
+            return _unpacked(found[0])
+
+        call.key = key
+        return call
+
+    return decorate
+
+
+def digest(*values: object) -> str:
+    """16 hexadecimal digits that change when any of the values does.
+
+    Arrays, tensors, pictures and networks count by content; dataclasses and objects of this library by type
+    and fields; everything else must be what JSON can hold. Raises TypeError for other types.
+    """
+    sha = hashlib.sha256()
+    for piece in _pieces(values):
+        sha.update(piece)
+        sha.update(b"|")
+    return sha.hexdigest()[:16]
+
+
+def _pieces(value: object) -> Iterator[bytes | np.ndarray]:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    elif isinstance(value, Image.Image):
+        value = np.asarray(value)
+    elif isinstance(value, nn.Module):
+        value = {"module": type(value).__name__} | dict(value.state_dict())
+    elif isinstance(value, pd.DataFrame):
+        value = {str(name): value[name].to_numpy() for name in value}
+    elif isinstance(value, torch.device):
+        value = value.type
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype}{value.shape}".encode()
+        yield np.ascontiguousarray(value)
+    elif value is None or isinstance(value, str | bool | int | float | np.generic):
+        yield json.dumps(value.item() if isinstance(value, np.generic) else value).encode()
+    elif isinstance(value, list | tuple | range | np.ndarray):
+        yield f"[{len(value)}".encode()
+        for item in value:
+            yield from _pieces(item)
+    elif isinstance(value, dict):
+        yield f"{{{len(value)}".encode()
+        for name, item in value.items():
+            yield from _pieces(name)
+            yield from _pieces(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield type(value).__name__.encode()
+        yield from _pieces({field.name: getattr(value, field.name) for field in fields(value)})
+    elif isinstance(value, SimpleNamespace) or type(value).__module__.startswith("saliencylib."):
+        yield type(value).__name__.encode()
+        yield from _pieces(vars(value))
+    else:
+        raise TypeError(f"a kept result cannot depend on a {type(value).__name__}")
+
+
+def _packed(result: object) -> dict[str, np.ndarray]:
+    if isinstance(result, pd.DataFrame):
+        columns = {f"column/{name}": result[name].to_numpy() for name in result}
+        return {
+            name: values.astype(np.str_) if values.dtype.kind not in "biuf" else values
+            for name, values in columns.items()
+        }
+    if isinstance(result, np.ndarray):
+        return {"array": result}
+    if isinstance(result, dict) and all(isinstance(values, np.ndarray) for values in result.values()):
+        return {f"item/{name}": values for name, values in result.items()}
+    raise TypeError(f"cannot keep a {type(result).__name__}: return an array, arrays by name, or a data frame")
+
+
+def _unpacked(arrays: dict[str, np.ndarray]) -> object:
+    if list(arrays) == ["array"]:
+        return arrays["array"]
+    plain = {name.partition("/")[2]: values for name, values in arrays.items()}
+    if any(name.startswith("column/") for name in arrays):
+        return pd.DataFrame({name: v.tolist() if v.dtype.kind == "U" else v for name, v in plain.items()})
+    return plain
+
+
+def _read(entry: str, table: bool) -> tuple[dict[str, np.ndarray], float] | None:
+    arrays = load_arrays(cache_root() / f"{entry}.npz")
+    if arrays is not None and "seconds" in arrays:
+        return arrays, float(arrays.pop("seconds"))
+    if table and not os.environ.get("SALIENCY_FRESH"):
+        for root in dict.fromkeys((results_root(), ROOT / "results")):
+            frame = _read_table(root / "kept" / f"{entry}.csv.gz")
+            if frame is not None:
+                return _packed(frame), TABLE_AFTER
+    return None
+
+
+def _write(entry: str, arrays: dict[str, np.ndarray], seconds: float, table: bool) -> None:
+    save_arrays(cache_root() / f"{entry}.npz", **arrays, seconds=np.float64(seconds))
+    if table and seconds > TABLE_AFTER:
+        text = _unpacked(arrays).to_csv(index=False, na_rep="nan", lineterminator="\n")
+        packed = gzip.compress(text.encode(), mtime=0)
+        write(results_root() / "kept" / f"{entry}.csv.gz", lambda path: path.write_bytes(packed))
+
+
+def _read_table(path: Path) -> pd.DataFrame | None:
+    """A kept table, or None when it is absent or damaged (then it is made again)."""
+    try:
+        return pd.read_csv(path, na_values=["nan"], keep_default_na=False, float_precision="round_trip")
+    except (OSError, EOFError, ValueError, zlib.error):
+        return None
+
+
+# ------------------------------------------------------------------------------------------- checkpoints
+
+
+class Checkpoint:
+    """The state of one training: network, optimiser and logged numbers in one safetensors file.
+
+    Named by the code of ``function``'s module (and what that imports) and by ``parts``, everything else that
+    the training's numbers depend on; so an interrupted training continues exactly where it stopped, and a
+    changed one starts anew.
+    """
+
+    def __init__(self, name: str, function: Callable, *parts: object) -> None:
+        key = digest(code_of(function.__module__), torch.__version__, list(parts))
+        self.path = cache_root() / name / f"{key}.safetensors"
+
+    def restore(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> tuple[int, dict[str, list[float]]]:
+        """Load the state into ``model`` and ``optimiser``; the finished epochs and the log.
+
+        Gives (0, {}) and changes nothing when there is no checkpoint or it cannot be read.
+        """
+        try:
+            tensors = load_file(self.path, device=str(next(model.parameters()).device))
+        except (OSError, SafetensorError):
+            return 0, {}
+        model.load_state_dict(_part(tensors, "model/"))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in _part(tensors, "optimiser/").items():
+            index, field = name.split("/")
+            state.setdefault(int(index), {})[field] = value.cpu() if field == "step" else value
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        log = {name: values.cpu().tolist() for name, values in _part(tensors, "log/").items()}
+        return int(tensors["epoch"]), log
+
+    def save(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer | None,
+        epoch: int,
+        log: dict[str, list[float]],
+    ) -> None:
+        """Write everything that training needs to go on after ``epoch`` finished epochs, all or nothing.
+
+        ``log`` holds lists of numbers by name, kept in float64. Without an optimiser, after the last epoch,
+        the file is a third as large and can be read but not trained further.
+        """
+        tensors = {"epoch": torch.tensor(epoch)}
+        tensors |= {f"log/{name}": torch.tensor(v, dtype=torch.float64) for name, v in log.items()}
+        tensors |= {f"model/{name}": value.contiguous() for name, value in model.state_dict().items()}
+        for index, state in (optimiser.state_dict()["state"] if optimiser else {}).items():
+            for name, value in state.items():
+                tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value).contiguous()
+        write(self.path, lambda temporary: save_file(tensors, temporary))
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+# ------------------------------------------------------------------------------------------- side by side
+
+
+def side_by_side(work: Callable, jobs: Iterable[tuple], device: torch.device | None = None) -> list:
+    """``work(*job)`` for every job, in order: on a CPU one process a core with one thread each, on a GPU one
+    after another.
+
+    joblib runs them, so that whatever back end is active takes them, to other machines too; large arrays are
+    shared, not copied. A single job keeps all threads. Progress is shown on a terminal.
+    """
+    global _spent
+    jobs = list(jobs)
+    on_gpu = device is not None and device.type == "cuda"
+    workers = 1 if on_gpu else min(len(jobs), torch.get_num_threads())
+    bar = tqdm(total=len(jobs), desc=work.__name__.strip("_").replace("_", " "), disable=None)
+    results = []
+    with bar:
+        if workers <= 1:
+            for job in jobs:
+                results.append(work(*job))
+                bar.update()
+            return results
+        pool = Parallel(n_jobs=workers, max_nbytes="1M", return_as="generator")
+        for result, seconds in pool(delayed(_on_one_thread)(work, job) for job in jobs):
+            results.append(result)
+            _spent += seconds
+            bar.update()
+    return results
+
+
+def _on_one_thread(work: Callable, job: tuple) -> tuple[object, float]:
+    """The result, and the seconds of work behind it."""
+    threads, began, before = torch.get_num_threads(), time.perf_counter(), _spent
+    torch.set_num_threads(1)
+    try:
+        return work(*job), max(_spent - before, time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def write(path: Path, save: Callable[[Path], object]) -> None:
+    """Let ``save(temporary_path)`` write a file, then move it to ``path`` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays to a compressed npz file at ``path``, all or nothing."""
+
+    def save(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    write(path, save)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of an npz file, or None when it is absent or was damaged (then it is made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None

@@ -1,0 +1,279 @@
+"""What will be run, and why: options, profiles and the choice among them.
+
+This module needs nothing but Python itself, so that ``run_all.sh`` can refuse a wrong option and announce
+what it will do before it installs anything.
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from saliencylib.places import ROOT
+PROFILES = ("quick", "mini", "paper")
+SCHEDULES = ("short", "full")
+RUNS = ("quick", "mini-short", "mini-full", "paper-short", "paper-full")
+NOTEBOOKS = (
+    "01_sal_mask",
+    "02_shallow_saliency_cnn",
+    "03_licnn",
+    "04_scoreboard",
+    "05_your_own_photograph",
+)
+NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
+SETUP_GIGABYTES = 6.7
+
+# The data sets that a notebook needs for a profile; quick needs none.
+NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "01_sal_mask": {"mini": ("tinyimagenet10", "clothing96", "rc_reference"), "paper": ("stl10",)},
+    "02_shallow_saliency_cnn": {
+        "mini": ("crowd", "scene", "pascal", "osie", "mit1003", "salicon_val_recovered"),
+        "paper": ("salicon_2015_fixations",),
+    },
+    "03_licnn": {
+        "mini": ("imagenet_val", "nips2017_dev", "rc_reference"),
+        "paper": ("imagenet_val", "imagenet_a"),
+    },
+    "04_scoreboard": {},
+    "05_your_own_photograph": {},
+}
+
+# One file or folder below the data root that is there when a set is; the loaders check the rest.
+MARKS: Mapping[str, str] = {
+    "stl10": "stl10_binary/train_X.bin",
+    "tinyimagenet10": "tinyimagenet10/train",
+    "clothing96": "clothing96/train",
+    "rc_reference": "rc_reference/DataSet1/Imgs",
+    "crowd": "fixations/crowd/fixations.npz",
+    "scene": "fixations/scene/fixations.npz",
+    "pascal": "fixations/pascal/fixations.npz",
+    "osie": "fixations/osie/fixations.npz",
+    "mit1003": "fixations/mit1003/fixations.npz",
+    "salicon_val_recovered": "salicon_val_recovered/maps",
+    "salicon_2015_fixations": "salicon/2015",
+    "imagenet_val": "imagenet_val",
+    "imagenet_a": "imagenet-a",
+    "nips2017_dev": "nips2017_dev/labels.csv",
+}
+
+# Expected minutes: quick and mini-short as measured on 2 cores, the rest on one H100 as planned. The run of
+# mini-short for 01 had AVX-512; with AVX2 alone, as all others, it takes three times as long.
+MINUTES: Mapping[str, Mapping[str, float]] = {
+    "01_sal_mask": {"quick": 4, "mini-short": 40, "mini-full": 25, "paper-short": 10, "paper-full": 60},
+    "02_shallow_saliency_cnn": {
+        "quick": 1.3,
+        "mini-short": 45,
+        "mini-full": 25,
+        "paper-short": 10,
+        "paper-full": 60,
+    },
+    "03_licnn": {"quick": 2, "mini-short": 42, "mini-full": 25, "paper-short": 15, "paper-full": 60},
+    "04_scoreboard": dict.fromkeys(RUNS, 0.2),
+    "05_your_own_photograph": dict.fromkeys(RUNS, 0.3),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook of a run, with the profile and schedule chosen for it and the reason."""
+
+    notebook: str
+    profile: str
+    schedule: str
+    why: str
+
+    @property
+    def folder(self) -> str:
+        """The name of the run folder under ``results``."""
+        return folder_name(self.profile, self.schedule)
+
+    @property
+    def minutes(self) -> float:
+        """Expected minutes."""
+        return MINUTES[self.notebook][self.folder]
+
+
+def folder_name(profile: str, schedule: str) -> str:
+    """The name of a run's folder and settings: "quick", or profile and schedule, as in "mini-short".
+
+    Raises ValueError that names the valid ones for an unknown profile or schedule.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; valid profiles: {', '.join(PROFILES)}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}; valid schedules: {', '.join(SCHEDULES)}")
+    return "quick" if profile == "quick" else f"{profile}-{schedule}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        names = " ".join(name for action in self._actions for name in action.option_strings)
+        super().error(
+            f"{message}; valid options: {names}, or one of the words "
+            "test, compare, site, photo and assignments first"
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``./run_all.sh``."""
+    options = _Parser(
+        prog="./run_all.sh",
+        usage="./run_all.sh [options]      run the study\n"
+        "       ./run_all.sh test           run the tests\n"
+        "       ./run_all.sh compare A B    what differs between two runs, by name or folder\n"
+        "       ./run_all.sh photo FILE     your own photograph through all three papers\n"
+        "       ./run_all.sh site [RUN]     a run's notebooks as web pages, the newest by default\n"
+        "       ./run_all.sh assignments    the students' copies of the assignments, built and proved",
+        description="Runs the notebooks, judges every claim and writes tables and figures under results/.",
+        epilog="Data is looked for in $SALIENCY_DATA, else in data/. A second call continues an interrupted "
+        "run and skips what is finished.",
+        allow_abbrev=False,
+    )
+    options.add_argument("--profile", choices=PROFILES, help="which data; chosen by itself when left out")
+    options.add_argument("--schedule", choices=SCHEDULES, help="sizes, lengths and seeds (full with a GPU)")
+    options.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="run only these notebooks, or those that measure these claims: --only 02, --only SM-T1",
+    )
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    options.add_argument("--fresh", action="store_true", help="forget finished notebooks and caches first")
+    options.add_argument(
+        "--download", action="store_true", help="fetch missing data sets that may be fetched"
+    )
+    options.add_argument(
+        "-p",
+        nargs=2,
+        metavar=("NAME", "VALUE"),
+        action="append",
+        default=[],
+        dest="parameters",
+        help="set another notebook parameter, for example -p first_seed 10",
+    )
+    options.add_argument("--no-venv", action="store_true", help="use the active environment, not .venv")
+    return options
+
+
+def selected(names: list[str]) -> list[str]:
+    """The notebooks meant by names, their beginnings, or ids of claims, in order; all when there is none.
+
+    A claim stands for the notebook that measures it, "SM-T1" for all of SM-T1a to SM-T1c. Raises ValueError,
+    naming the notebooks, for a name that fits none.
+    """
+    wanted = set()
+    for name in names:
+        found = {notebook for notebook in NOTEBOOKS if notebook.startswith(name)} | measured_by(name)
+        if not found:
+            raise ValueError(
+                f"no notebook is called {name!r}, and no claim; notebooks: {', '.join(NOTEBOOKS)}; claims: "
+                "those of saliencylib/claims.csv, for example SM-T1"
+            )
+        wanted |= found
+    return [notebook for notebook in NOTEBOOKS if not names or notebook in wanted]
+
+
+def measured_by(claim: str) -> set[str]:
+    """The notebooks that measure a claim, or all the claims of one number; none for an unknown id."""
+    with open(Path(__file__).with_name("claims.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        NOTEBOOK_OF[row["paper"]]
+        for row in rows
+        if row["id"] == claim or (row["id"].startswith(claim) and row["id"][len(claim) :].isalpha())
+    }
+
+
+def chosen(
+    notebooks: list[str], profile: str | None, schedule: str | None, gpu: bool, has: Callable[[str], bool]
+) -> list[Job]:
+    """Profile and schedule for each notebook: as asked, else what the machine and its data allow.
+
+    ``has(name)`` says whether a data set is there. Notebooks that need no data of their own, the scoreboard
+    and the reader's photograph, run once for each run folder.
+    """
+    jobs = []
+    fitting = schedule or ("full" if gpu else "short")
+    for notebook in notebooks:
+        if NEEDS[notebook]:
+            best, why = (profile, "as asked") if profile else _best_profile(notebook, gpu, has)
+            jobs.append(Job(notebook, best, "short" if best == "quick" else fitting, why))
+    folders = {job.folder: job for job in jobs} or {"": Job("", profile or "quick", fitting, "")}
+    for notebook, why in (("04_scoreboard", "judges the others"), ("05_your_own_photograph", "looks closer")):
+        if notebook in notebooks:
+            jobs += [Job(notebook, job.profile, job.schedule, why) for job in folders.values()]
+    return jobs
+
+
+def _best_profile(notebook: str, gpu: bool, has: Callable[[str], bool]) -> tuple[str, str]:
+    if not gpu:
+        return "quick", "no GPU; --profile mini runs on a CPU too"
+    for profile in ("paper", "mini"):
+        missing = [name for name in NEEDS[notebook][profile] if not has(name)]
+        if not missing:
+            return profile, "a GPU and its data are here"
+    return "quick", f"a GPU, but no {missing[0]} under the data root"
+
+
+def data_root() -> Path:
+    """``$SALIENCY_DATA``, else ``data`` in the project."""
+    return Path(os.environ.get("SALIENCY_DATA") or ROOT / "data")
+
+
+def mark_exists(name: str) -> bool:
+    """Whether a data set seems to be there, without reading it."""
+    return (data_root() / MARKS[name]).exists()
+
+
+def gpu_seen() -> bool:
+    """Whether the driver lists a GPU (torch is asked again once it is installed)."""
+    if not shutil.which("nvidia-smi"):
+        return False
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+def wants_gpu(device: str, seen: bool) -> bool:
+    """Whether a run on ``device`` uses a GPU, given whether one was seen."""
+    return device.startswith("cuda") or (device == "auto" and seen)
+
+
+def announcement(jobs: list[Job], device: str) -> str:
+    """The plan as text: a line a notebook, then the device, the data root and the disk space."""
+    lines = [f"{'notebook':<26}{'profile':<9}{'schedule':<10}{'minutes':>7}  why"]
+    lines += [
+        f"{job.notebook:<26}{job.profile:<9}{job.schedule:<10}{job.minutes:>7g}  {job.why}" for job in jobs
+    ]
+    free = shutil.disk_usage(ROOT).free / 1e9
+    root = os.environ.get("SALIENCY_DATA") or "data"
+    return "\n".join(
+        [
+            *lines,
+            f"device: {device}; data root: {root}",
+            f"disk: a new environment takes about {SETUP_GIGABYTES} GB; {free:.0f} GB are free",
+        ]
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Check the options and print the plan; 0, or 2 for options that cannot be used."""
+    options = parser().parse_args(arguments)
+    gpu = wants_gpu(options.device, gpu_seen())
+    try:
+        notebooks = selected(options.only)
+    except ValueError as error:
+        parser().error(str(error))
+    jobs = chosen(notebooks, options.profile, options.schedule, gpu, mark_exists)
+    print(announcement(jobs, "GPU" if gpu else "CPU"), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

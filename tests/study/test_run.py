@@ -1,0 +1,155 @@
+import json
+import os
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from saliencylib.study import claims, plan, run
+from saliencylib.licnn.method import classifiers
+from saliencylib import data
+
+PARAMETERS = 'profile = "quick"\nschedule = "short"\ndevice = "auto"\nfirst_seed = 0'
+GOOD = """from saliencylib import profiles, stats
+run = profiles.start("{name}", profile, schedule, device, first_seed)
+run.measure("{claim}", stats.exact(True), "nothing", "embedded", "The result")
+run.verdicts()"""
+MEASURED = {"01_sal_mask": "SM-E1", "02_shallow_saliency_cnn": "SC-A1", "03_licnn": "LI-E1"}
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """Small notebooks in place of the study's, results in a folder of their own."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(run, "NOTEBOOK_FOLDER", folder)
+    monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))
+    for name, claim in MEASURED.items():
+        write(folder, name, GOOD.format(name=name, claim=claim))
+    for name in ("04_scoreboard", "05_your_own_photograph"):
+        write(folder, name, "print(profile)")
+    return folder
+
+
+def write(folder, name, code):
+    parameters = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [parameters, new_markdown_cell("## The result"), new_code_cell(code)]
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
+
+
+def call(*arguments):
+    return run.main(["--profile", "quick", "--device", "cpu", *arguments])
+
+
+def test_runs_everything_then_skips_what_is_finished_until_its_code_changes(notebooks, tmp_path, capfd):
+    assert call() == 0
+    printed = capfd.readouterr().out
+    assert "Scoreboard" in printed and "SM-E1" in printed and "notebooks" in printed
+    assert call() == 0
+    assert capfd.readouterr().out.count("finished before") == 5
+    write(notebooks, "02_shallow_saliency_cnn", "print('new')\n" + GOOD.format(
+        name="02_shallow_saliency_cnn", claim="SC-A1"))  # fmt: skip
+    assert call("--only", "01", "02") == 0
+    printed = capfd.readouterr().out
+    assert "01_sal_mask (quick): finished before" in printed
+    assert "02_shallow_saliency_cnn (quick): done" in printed
+    executed = nbformat.read(tmp_path / "results/quick/notebooks/01_sal_mask.ipynb", as_version=4)
+    assert "papermill" not in executed.metadata
+    record = json.loads((tmp_path / "results/quick/provenance.json").read_text())["01_sal_mask"]
+    assert record["parameters"]["profile"] == "quick" and record["versions"]["torch"]
+
+
+def test_a_failing_notebook_does_not_stop_the_others_and_is_named_last(notebooks, capfd):
+    write(notebooks, "01_sal_mask", "raise RuntimeError('the cause')")
+    assert call("--only", "01", "02") == 1
+    captured = capfd.readouterr()
+    assert "02_shallow_saliency_cnn (quick): done" in captured.out
+    last = captured.err.strip().splitlines()[-1]
+    assert "01_sal_mask, cell" in last and "RuntimeError: the cause" in last
+    assert call("--only", "02") == 0
+
+
+def test_another_parameter_runs_again_and_unknown_ones_are_refused(notebooks, capfd):
+    assert call("--only", "01", "-p", "first_seed", "3") == 0
+    assert call("--only", "01") == 0
+    assert "finished before" not in capfd.readouterr().out
+    for name in ("seed", "profile"):
+        assert call("--only", "01", "-p", name, "3") == 2
+        assert "valid parameters: first_seed" in capfd.readouterr().err
+    assert call("--only", "01", "-p", "first_seed", "many") == 2
+    assert "must be of type int" in capfd.readouterr().err
+
+
+def test_a_lost_output_or_a_damaged_record_is_noticed(notebooks, tmp_path, capfd):
+    assert call("--only", "01") == 0
+    (tmp_path / "results/quick/tables/01_claims.csv").unlink()
+    assert call("--only", "01") == 0
+    assert "finished before" not in capfd.readouterr().out
+    (tmp_path / "results/quick/provenance.json").write_text("{half")
+    assert call("--only", "01") == 2
+    assert "provenance.json cannot be read" in capfd.readouterr().err
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(notebooks, tmp_path, monkeypatch, capfd):
+    blocker = tmp_path / "results"
+    blocker.write_text("a file, not a folder")
+    assert call("--only", "01") == 2
+    assert "cannot be written" in capfd.readouterr().err
+    assert blocker.read_text() == "a file, not a folder"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_fails_the_notebook_with_its_reason(notebooks, tmp_path, capfd):
+    """A table that cannot be written: the cell fails, the run names it and leaves no half-written file."""
+    code = GOOD.format(name="01_sal_mask", claim="SM-E1").replace(
+        "run.verdicts()",
+        "from saliencylib import cache\n"
+        "def full(path):\n"
+        "    path.symlink_to('/dev/full')\n"
+        "    path.write_text('x')\n"
+        "cache.write(run.folder / 'tables' / '01_x.csv', full)",
+    )
+    write(notebooks, "01_sal_mask", code)
+    assert call("--only", "01") == 1
+    assert "No space left on device" in capfd.readouterr().err
+    assert not list((tmp_path / "results/quick/tables").glob("*x.csv"))
+
+
+def test_modules_used_follows_imports():
+    used = run.modules_used(["from saliencylib import training"])
+    assert {"training.py", "checkpoints.py", "data.py", "claims.csv"} <= used
+    assert "licnn.py" not in run.modules_used(["from saliencylib import stats"])
+
+
+def test_fingerprint_changes_with_data_and_parameters(monkeypatch):
+    job = plan.Job("01_sal_mask", "mini", "short", "")
+    monkeypatch.setattr(data, "fingerprint", lambda name: "one")
+    first = run.fingerprint(job, {"first_seed": 0})
+    assert run.fingerprint(job, {"first_seed": 0}) == first
+    assert run.fingerprint(job, {"first_seed": 1}) != first
+    monkeypatch.setattr(data, "fingerprint", lambda name: "two")
+    assert run.fingerprint(job, {"first_seed": 0}) != first
+
+
+def test_report_of_an_empty_folder_says_so(tmp_path, capsys):
+    run.report(tmp_path)
+    assert "no notebook has finished yet" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError):
+        claims.verdicts(tmp_path)
+
+
+def test_download_fetches_what_is_missing_and_the_classifiers_weights_only_when_asked(
+    notebooks, monkeypatch, capfd
+):
+    fetched = []
+    monkeypatch.setattr(data, "available", lambda name: name == "imagenet_val")
+    monkeypatch.setattr(data, "download", lambda name: fetched.append(name))
+    monkeypatch.setattr(
+        classifiers, "load_classifier", lambda name, download: fetched.append((name, download))
+    )
+    paper = ["--profile", "paper", "--schedule", "short", "--device", "cpu", "--only", "03"]
+    run.main(paper)
+    assert fetched == []
+    run.main([*paper, "--download"])
+    assert fetched == ["imagenet_a", ("vgg16", True)]

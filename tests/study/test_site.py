@@ -1,0 +1,384 @@
+"""The static pages: their links, words and colours, in the files and in a real browser."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from saliencylib.study import claims, plan, site
+from saliencylib import stats
+
+RUN = plan.ROOT / "results" / "mini-short"
+PAGES = ("index", *plan.NOTEBOOKS, "REPORT", "provenance", "search")
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PHONE, DESK = {"width": 375, "height": 667}, {"width": 1280, "height": 800}
+
+# Elements of the text that stick out on the right and that no box inside the text scrolls to. (The theme puts
+# the text as a whole into a box that scrolls sideways, so the width of the document says nothing.)
+STICKING_OUT = """() => {
+  const scrolls = (e) => e.tagName != "ARTICLE"
+    && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  return [...document.querySelectorAll("article *")]
+    .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e.parentElement))
+    .map((e) => e.outerHTML.slice(0, 80));
+}"""
+
+# Visible texts whose contrast with what lies behind them is below WCAG's 4.5 (3 for large letters).
+PALE = """() => {
+  const parts = (colour) => {
+    const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+    return /^color\\(srgb/.test(colour) ? [255 * r, 255 * g, 255 * b, a] : [r, g, b, a];
+  };
+  const over = ([r, g, b, a], under) => [r, g, b].map((c, i) => a * c + (1 - a) * under[i]);
+  const behind = (e) => e ? over(parts(getComputedStyle(e).backgroundColor), behind(e.parentElement))
+    : [255, 255, 255];
+  const light = (rgb) => rgb.map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const found = {};
+  for (const e of document.querySelectorAll("article *, .sidebar-drawer *, footer *")) {
+    const text = [...e.childNodes].filter((n) => n.nodeType == 3).map((n) => n.data.trim()).join("");
+    if (!text || !e.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+    const style = getComputedStyle(e), ground = behind(e);
+    const [low, high] = [light(ground), light(over(parts(style.color), ground))].sort((a, b) => a - b);
+    const wanted = parseFloat(style.fontSize) >= 24 ? 3 : 4.5;
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < wanted) found[`${e.tagName}.${e.className}`] = `${text.slice(0, 30)} ${ratio.toFixed(2)}`;
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The pages of the committed run, built once."""
+    folder = tmp_path_factory.mktemp("site") / "site"
+    site.build(RUN, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def soups(pages):
+    return {path.stem: BeautifulSoup(path.read_text(), "html.parser") for path in pages.glob("*.html")}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"needs a browser, one of {', '.join(BROWSERS)} (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a file in a window of its own; notes errors and every request that leaves the files."""
+    contexts = []
+
+    def open_page(path: Path, scheme: str = "light", size: dict = DESK, anchor: str = ""):
+        contexts.append(browser.new_context(color_scheme=scheme, viewport=size))
+        page = contexts[-1].new_page()
+        page.wrong = []
+        page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("requestfailed", lambda request: page.wrong.append(f"failed: {request.url}"))
+        page.on("request", lambda r: page.wrong.append(r.url) if not r.url.startswith("file:") else None)
+        page.goto(path.as_uri() + anchor)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def run_folder(root, name="own", finished="2026-01-01T00:00:00Z", cells=(), claim="SM-E1"):
+    """A run folder with one executed notebook, 01, that measured one claim."""
+    folder = root / name
+    for part in ("notebooks", "tables"):
+        (folder / part).mkdir(parents=True)
+    row = claims.measured_row(claim, stats.exact(True), "tensors", "paper", "The result")
+    pd.DataFrame([row]).to_csv(folder / "tables" / "01_claims.csv", index=False)
+    texts = ["# A title", "## The claim", *cells, "## The result"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in texts])
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.cells.append(nbformat.v4.new_code_cell('run.measure("SM-E1", estimate)', execution_count=1))
+    nbformat.write(notebook, folder / "notebooks" / "01_sal_mask.ipynb")
+    entry = {"finished": finished, "seconds": 60, "device": "CPU", "python": "3", "commit": "unknown"}
+    record = {"01_sal_mask": entry | {"versions": {"torch": "2"}, "data": {}}}
+    (folder / "provenance.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_all_pages_are_there_and_every_link_resolves(pages, soups):
+    assert set(soups) == set(PAGES)
+    assert site.broken_links(pages) == []
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<p id="x"><a href="#x">1</a> <a href="b.html#y">2</a> <img src="c.png">'
+    )
+    (tmp_path / "b.html").write_text('<a href="a.html#z">3</a> <a href="https://example.org">4</a>')
+    assert sorted(site.broken_links(tmp_path)) == ["a.html: b.html#y", "a.html: c.png", "b.html: a.html#z"]
+
+
+def test_verdicts_come_first_and_every_claim_has_its_row(soups):
+    index = soups["index"]
+    assert [h.contents[0] for h in index.select("h2")][:2] == ["Verdicts", "Sal-Mask"]
+    joined = claims.verdicts(RUN).set_index("id")
+    assert [row["id"] for row in index.select(".claims tbody tr")] == [f"claim-{i}" for i in joined.index]
+    shown = claims.readable(joined.reset_index()).set_index("id", drop=False)
+    for claim, row in shown.iterrows():
+        cells = [td.get_text() for td in index.find(id=f"claim-{claim}").find_all("td")]
+        assert cells[:-1] == row[list(site.COLUMNS[:-1])].tolist()
+        assert cells[-1].startswith(joined.loc[claim, "verdict"])
+
+
+def test_verdicts_lead_to_the_measuring_cell_and_back(soups):
+    joined = claims.verdicts(RUN)
+    for row in joined.to_dict("records"):
+        link = soups["index"].find(id=f"claim-{row['id']}").find("a")
+        if row["verdict"] == "not measured":
+            assert link is None
+            continue
+        notebook = plan.NOTEBOOK_OF[row["paper"]]
+        assert link["href"] == f"{notebook}.html#measured-{row['id']}"
+        (mark,) = soups[notebook].find_all(id=f"measured-{row['id']}")
+        assert mark["href"] == f"index.html#claim-{row['id']}"
+        section = mark.find_parent("section")
+        assert section.find(re.compile("h[1-4]")).contents[0] == row["cell"]
+        below = section.find("p", class_="measures", recursive=False)
+        assert row["id"] in [a.string for a in below.find_all("a")]
+        assert "cell-mark" in mark.parent["class"], "every measuring cell of this run can be told"
+        source = mark.parent.find_next_sibling("div", class_="cell").find(class_="cell_input")
+        assert ".measure(" in source.get_text()
+
+
+def test_summary_counts_the_rows(soups):
+    rows = [
+        [c.get_text() for c in tr.find_all(["th", "td"])]
+        for tr in soups["index"].find("table").find_all("tr")
+    ]
+    counts = claims.summary(claims.verdicts(RUN)).set_index("paper")
+    assert {row[0] for row in rows[1:]} == set(counts)
+    for verdict, *numbers in rows[1:]:
+        assert [int(number) for number in numbers] == counts.loc[rows[0][1:], verdict].tolist()
+
+
+def test_every_figure_has_its_alternative_text(soups):
+    for name in site.executed(RUN):
+        notebook = nbformat.read(RUN / "notebooks" / f"{name}.ipynb", as_version=4)
+        outputs = [o for cell in notebook.cells for o in cell.get("outputs", []) if "data" in o]
+        texts = [o.metadata[kind]["alt"] for o in outputs for kind in site.PICTURES if kind in o.data]
+        assert texts and [img["alt"] for img in soups[name].select(".cell_output img")] == texts
+    assert all(img.get("alt", "").strip() for soup in soups.values() for img in soup.find_all("img"))
+
+
+def test_equations_are_mathml_and_nothing_of_tex_is_left(soups):
+    for name in site.executed(RUN):
+        notebook = nbformat.read(RUN / "notebooks" / f"{name}.ipynb", as_version=4)
+        text = "\n".join(re.sub("`.*?`", "", c.source) for c in notebook.cells if c.cell_type == "markdown")
+        blocks = re.findall(r"\$\$.+?\$\$", text, flags=re.DOTALL)
+        inline = re.findall(r"\$[^$]+\$", re.sub(r"\$\$.+?\$\$", "", text, flags=re.DOTALL))
+        soup = soups[name]
+        assert len(soup.select(".equation math[display=block]")) == len(blocks)
+        assert len(soup.find_all("math", display="inline")) == len(inline)
+        words = "".join(t for t in soup.article.find_all(string=True) if not t.find_parent("pre"))
+        assert "$" not in words and "\\" not in words
+
+
+def test_no_page_asks_the_network_for_anything(pages):
+    for path in [*pages.rglob("*.html"), *pages.rglob("*.css")]:
+        text = path.read_text()
+        assert not re.search(r"<script[^>]*mathjax", text, flags=re.IGNORECASE)
+        assert not re.search(r"<(?:script|img|link|iframe|source)\b[^>]*(?:src|href)=\"(?:https?:)?//", text)
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", text)
+
+
+def test_no_path_of_this_machine_is_on_a_page(pages):
+    for path in pages.glob("*.html"):
+        assert str(plan.ROOT) not in path.read_text() and str(pages.parent) not in path.read_text()
+
+
+def test_pages_say_what_was_run(soups):
+    record = json.loads((RUN / "provenance.json").read_text())
+    for name, entry in record.items():
+        note = soups[name].find("p", class_="run-note").get_text()
+        assert "mini-short" in note and entry["finished"][:10] in note
+        assert all(data in note for data in entry["data"])
+        assert all(data in soups["provenance"].get_text() for data in entry["data"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_in_a_browser(opened, pages, name, scheme):
+    page = opened(pages / f"{name}.html", scheme, PHONE)
+    wide = "s => [...document.querySelectorAll(s)].filter((e) => e.scrollWidth > e.clientWidth).length"
+    assert page.evaluate(wide, "html, body, .content") == 0
+    assert page.evaluate(STICKING_OUT) == []
+    assert page.evaluate(PALE) == {}
+    assert page.evaluate("[...document.images].filter((i) => !i.complete || !i.naturalWidth).length") == 0
+    page.set_viewport_size(DESK)
+    assert page.evaluate(STICKING_OUT) == []
+    assert page.wrong == []
+
+
+def test_browser_checks_find_what_is_wrong(opened, tmp_path):
+    path = tmp_path / "wrong.html"
+    path.write_text(
+        '<div style="overflow-x: auto; width: 300px"><article><p style="width: 900px">wide</p>'
+        '<p style="color: #999">pale</p><div style="overflow-x: auto"><p style="width: 900px">fine</p></div>'
+        '</article></div><img src="http://127.0.0.1:9/x.png"><script>nothing()</script>'
+    )
+    page = opened(path, size=PHONE)
+    assert len(page.evaluate(STICKING_OUT)) == 1 and list(page.evaluate(PALE)) == ["P."]
+    assert any("x.png" in text for text in page.wrong) and any("nothing" in text for text in page.wrong)
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_a_verdict_and_back_by_clicks(opened, pages, size):
+    page = opened(pages / "index.html", size=size)
+    for link, place in (("#claim-LI-E1 a", "measured-LI-E1"), ("#measured-LI-E1", "claim-LI-E1")):
+        page.click(link)
+        page.wait_for_url(f"**#{place}")
+        page.wait_for_function(
+            "place => { const top = document.getElementById(place).getBoundingClientRect().top;"
+            "return top > document.querySelector('.mobile-header').offsetHeight && top < innerHeight; }",
+            arg=place,
+            timeout=5000,
+        )
+    assert page.wrong == []
+
+
+def test_light_and_dark_follow_the_reader(opened, pages):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light, dark = (opened(pages / "index.html", scheme) for scheme in ("light", "dark"))
+    assert light.evaluate(ground) == "rgb(255, 255, 255)" != dark.evaluate(ground)
+    seen = set()
+    for _ in range(3):
+        light.click(".content-icon-container .theme-toggle")
+        seen.add((light.evaluate("document.body.dataset.theme"), light.evaluate(ground)))
+    assert {theme for theme, _ in seen} == {"light", "dark", "auto"} and len({g for _, g in seen}) == 2
+
+
+def test_claims_are_cards_on_a_phone_and_a_table_on_a_desk(opened, pages):
+    page = opened(pages / "index.html", size=PHONE)
+    row = page.locator("#claim-SM-X1")
+    assert row.evaluate("e => getComputedStyle(e).display") == "block" and row.bounding_box()["width"] <= 375
+    page.set_viewport_size(DESK)
+    assert row.evaluate("e => getComputedStyle(e).display") == "table-row"
+
+
+def test_equations_have_a_size_and_figures_lead_to_full_size(opened, pages):
+    page = opened(pages / "03_licnn.html", size=PHONE)
+    boxes = page.locator("math").evaluate_all("all => all.map((m) => m.getBoundingClientRect().height)")
+    assert boxes and min(boxes) > 5
+    widths = page.locator(".cell_output img").evaluate_all("all => all.map((i) => i.clientWidth)")
+    assert max(widths) <= 375 and all(
+        page.locator(".cell_output a:has(img)").evaluate_all("a => a.map(x => x.href)")
+    )
+
+
+def test_search_finds_words_in_files(opened, pages):
+    page = opened(pages / "search.html", size=DESK, anchor="?q=inhibition")
+    page.wait_for_selector("#search-results li a", timeout=5000)
+    assert page.wrong == []
+
+
+def test_a_run_with_one_notebook_says_what_is_missing(tmp_path):
+    text = "It costs $5 or $10. See [the other](03_licnn.ipynb#The-claim), [here](#The-result) and $x^2$."
+    site.build(run_folder(tmp_path, cells=[text]), tmp_path / "site")
+    pages = {p.stem: BeautifulSoup(p.read_text(), "html.parser") for p in (tmp_path / "site").glob("*.html")}
+    assert "Not in this run: 02_shallow_saliency_cnn, 03_licnn" in pages["index"].get_text()
+    assert "not in this run" in pages["03_licnn"].h1.get_text()
+    assert (
+        "It costs $5 or $10." in pages["01_sal_mask"].get_text()
+        and len(pages["01_sal_mask"].find_all("math")) == 1
+    )
+    assert "commit" not in pages["01_sal_mask"].find("p", class_="run-note").get_text()
+    assert "speaks of results/mini-short" in pages["REPORT"].get_text()
+    assert pages["index"].find(id="claim-SM-E1").a["href"] == "01_sal_mask.html#measured-SM-E1"
+
+
+def test_links_to_nowhere_are_refused_and_the_old_pages_stay(tmp_path):
+    old = tmp_path / "site" / "index.html"
+    old.parent.mkdir()
+    old.write_text("old")
+    text = "[x](#No-1), [x](01_sal_mask.ipynb#No-2) and <a href='#No-3'>x</a>"
+    with pytest.raises(ValueError, match="(?s)No-1.*No-2.*No-3"):
+        site.build(run_folder(tmp_path, cells=[text]), old.parent)
+    assert old.read_text() == "old"
+
+
+def test_a_figure_without_words_is_refused():
+    output = nbformat.v4.new_output("display_data", data={"image/png": ""})
+    cells = [nbformat.v4.new_markdown_cell("# T"), nbformat.v4.new_code_cell("show()", outputs=[output])]
+    with pytest.raises(ValueError, match="no alternative text: show"):
+        site.staged(nbformat.v4.new_notebook(cells=cells), "", {})
+
+
+def test_measuring_cells_are_told_by_names_patterns_or_being_the_only_one_without():
+    sources = ['run.measure("SM-D1", a)', 'run.measure(f"SC-D{n}{letter}", a)', "run.measure(claim, a)"]
+    sources += ['for claim in {"LI-F6": "LI-E1"}:\n    run.measure(claim, a)']
+    texts = ["# T\n\n## Part", *sources, "## Last", *sources[2:3] * 2]
+    cells = [
+        nbformat.v4.new_code_cell(text) if "run" in text else nbformat.v4.new_markdown_cell(text)
+        for text in texts
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    measured = {"SM-D1": "Part", "SC-D1a": "Part", "LI-E1": "Part", "LI-F6": "Part"}
+    told = {"SM-D1": 1, "SC-D1a": 2, "LI-E1": 3, "LI-F6": 4}
+    measured |= {"LI-X1": "Last", "SM-E1": "Nowhere"}
+    assert site.measuring_cells(notebook, measured) == told
+    page = site.staged(notebook, "the run", measured)
+    text = "\n".join(cell.source for cell in page.cells)
+    assert text.count("the run") == 1
+    for claim in measured:
+        assert text.count(f'id="measured-{claim}"') == 1 and f"index.html#claim-{claim}" in text
+
+
+def test_the_newest_run_is_the_one_finished_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
+    with pytest.raises(ValueError, match="call ./run_all.sh first"):
+        site.newest_run()
+    run_folder(tmp_path, "older", "2026-02-01T00:00:00Z")
+    newest = run_folder(tmp_path, "newest", "2026-03-01T00:00:00Z")
+    run_folder(tmp_path, "oldest", "2026-01-01T00:00:00Z")
+    bare = run_folder(tmp_path, "bare", "2026-04-01T00:00:00Z")
+    shutil.rmtree(bare / "notebooks")
+    photograph = run_folder(tmp_path, "photograph", "2026-05-01T00:00:00Z") / "notebooks"
+    (photograph / "01_sal_mask.ipynb").rename(photograph / "05_your_own_photograph.ipynb")
+    assert site.newest_run() == newest
+
+
+def test_command_names_what_it_wrote_and_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(site, "SITE", tmp_path / "site")
+    assert site.main([]) == 2
+    assert "call ./run_all.sh first" in capsys.readouterr().err
+    shutil.rmtree(run_folder(tmp_path / "results", "bare") / "notebooks")
+    run_folder(tmp_path / "results", "mine")
+    assert site.main(["yours"]) == 2
+    assert "runs: bare, mine" in capsys.readouterr().err
+    assert site.main(["bare"]) == 2
+    assert "stores no executed notebook" in capsys.readouterr().err
+    assert site.main(["mine"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{len(PAGES)} pages" in printed and str(tmp_path / "site" / "index.html") in printed
+    (tmp_path / "results" / "mine" / "provenance.json").write_text("{")
+    assert site.main(["mine"]) == 2
+    assert "record of run mine cannot be read" in capsys.readouterr().err

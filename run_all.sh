@@ -18,13 +18,14 @@ find_python() {
 }
 
 make_venv() {
-    wanted="$(cksum pyproject.toml)"
+    wanted="$(cksum pyproject.toml constraints.txt)"
     if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
         return
     fi
     echo "setting up .venv (once; about 6.7 GB)"
     "$1" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' || {
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --constraint constraints.txt --editable '.[study,teach,test]' || {
         echo "run_all.sh: the packages could not be installed; mend what pip says above and call again" >&2
         exit 2
     }
@@ -37,15 +38,6 @@ export CUBLAS_WORKSPACE_CONFIG="${CUBLAS_WORKSPACE_CONFIG:-:4096:8}"
 export THP_MEM_ALLOC_ENABLE="${THP_MEM_ALLOC_ENABLE:-1}"
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1073741824}" MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-1073741824}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-
-# Notebooks run in their own folder, so relative roots are made absolute.
-if [ -d "${SALIENCY_DATA:-}" ]; then
-    SALIENCY_DATA="$(cd "$SALIENCY_DATA" && pwd)"
-    export SALIENCY_DATA
-fi
-if [ -n "${SALIENCY_RESULTS:-}" ]; then
-    case "$SALIENCY_RESULTS" in /*) ;; *) export SALIENCY_RESULTS="$PWD/$SALIENCY_RESULTS" ;; esac
-fi
 
 venv=yes
 for argument in "$@"; do
@@ -62,7 +54,7 @@ python="$(find_python)"
 case "${1:-}" in
     test | compare | site | photo | assignments) ;;
     *)
-        "$python" -m saliencylib.plan "$@"
+        "$python" -m saliencylib.study.plan "$@"
         for argument in "$@"; do
             case "$argument" in -h | --help) exit 0 ;; esac
         done
@@ -76,8 +68,9 @@ fi
 
 case "${1:-}" in
     test) ;;
-    compare | site | assignments) exec "$python" -m "saliencylib.$1" "${@:2}" ;;
-    *) exec "$python" -m saliencylib.run "$@" ;;
+    compare | site) exec "$python" -m "saliencylib.study.$1" "${@:2}" ;;
+    assignments) exec "$python" notebooks/assignments/prove.py "${@:2}" ;;
+    *) exec "$python" -m saliencylib.study.run "$@" ;;
 esac
 
 SALIENCY_RESULTS="$(mktemp -d)"

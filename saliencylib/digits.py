@@ -21,17 +21,8 @@ from saliencylib.study.keep import kept
 SIZE = 96
 FIXATIONS = 30
 TRAIN_DIGITS = 1200
-BACKGROUNDS = (
-    "brick",
-    "grass",
-    "gravel",
-    "coins",
-    "camera",
-    "astronaut",
-    "chelsea",
-    "coffee",
-    "hubble_deep_field",
-    "immunohistochemistry",
+BACKGROUNDS = tuple(
+    "brick grass gravel coins camera astronaut chelsea coffee hubble_deep_field immunohistochemistry".split()
 )
 
 
@@ -73,15 +64,8 @@ def cluttered_digits(
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     arrays = _drawn(count, seed, split, backgrounds)
-    points = arrays["points"].astype(np.float64)
-    return DigitSet(
-        images=arrays["images"],
-        labels=arrays["labels"],
-        masks=arrays["masks"],
-        backgrounds=arrays["backgrounds"],
-        x=list(points[:, :, 0]),
-        y=list(points[:, :, 1]),
-    )
+    points = arrays.pop("points").astype(np.float64)
+    return DigitSet(**arrays, x=list(points[:, :, 0]), y=list(points[:, :, 1]))
 
 
 @kept("digits")
@@ -106,13 +90,8 @@ def _drawn(count: int, seed: int, split: str, backgrounds: str) -> dict[str, np.
         masks[i] = opacity > 0.5
         images[i] = np.round(np.clip(canvas + digit_rng.normal(0, 0.02, canvas.shape), 0, 1) * 255)
         points[i] = _fixations(masks[i], fixation_rng)
-    return {
-        "images": images,
-        "labels": labels.astype(np.int64),
-        "masks": masks,
-        "backgrounds": scenes.astype(np.int64),
-        "points": points,
-    }
+    numbers = {"labels": labels.astype(np.int64), "backgrounds": scenes.astype(np.int64)}
+    return {"images": images, "masks": masks, "points": points} | numbers
 
 
 def _glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,8 @@ def grid(
     columns = max(len(row) for row in rows)
     names = cell_names or [column_names] + [[""] * columns] * (len(rows) - 1)
     lines = sum(max(name.count("\n") for name in row) for row in names)
-    height = 1.35 * len(rows) + 0.14 * lines + 0.6
+    shape = max(image.shape[0] / image.shape[1] for row in rows for image in row)
+    height = (side * min(shape, 1.6) + 0.05) * len(rows) + 0.14 * lines + 0.6
     figure, axes = new(side * columns + 0.5, height, len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
         for c in range(columns):
@@ -80,7 +81,9 @@ def grid(
             else:
                 axes[r, c].set_axis_off()
         axes[r, 0].set_ylabel(row_names[r], fontsize=8)
-    return finish(figure, title, wrapped(below, round(columns * side / 1.3)))
+    fitting = columns * side / 1.3
+    title = textwrap.fill(title, max(30, round(15 * fitting)))
+    return finish(figure, title, wrapped(below, round(fitting)))
 
 
 def forest(
@@ -99,18 +102,19 @@ def forest(
     """Dots with intervals (columns ``value``, low, high), a line for each entry of the column ``names``.
 
     ``panels`` is a column whose values stand side by side, each on its own axes (``figure.axes``, in order);
-    ``colours`` one whose values are told apart by colour and stand a little apart on a line. ``zero`` is where
-    a vertical line says "no effect". An interval without bounds is left out.
+    ``colours`` one whose values are told apart by colour and, on one line, stand a little apart. ``zero`` is
+    where a vertical line says "no effect". An interval without bounds is left out.
     """
     lines = list(dict.fromkeys(table[names]))
     kinds = list(dict.fromkeys(table[colours])) if colours else [None]
     parts = list(table.groupby(panels, sort=False)) if panels else [("", table)]
-    height = 0.26 * len(lines) * max(1, len(kinds) / 2) + 1.2
+    crowded = any(part[names].duplicated().any() for _, part in parts)  # several kinds on one line
+    height = max(1.8, 0.26 * len(lines) * (max(1, len(kinds) / 2) if crowded else 1) + 1.2)
     figure, axes = new(width, height, 1, len(parts), sharey=True, squeeze=False)
     for axis, (panel, part) in zip(axes[0], parts, strict=True):
         for number, (kind, colour) in enumerate(zip(kinds, PALETTE * 2, strict=False)):
             rows = part if kind is None else part[part[colours] == kind]
-            shift = 0.5 * (number - (len(kinds) - 1) / 2) / len(kinds)
+            shift = 0.5 * (number - (len(kinds) - 1) / 2) / len(kinds) if crowded else 0
             dots(axis, rows, value, [lines.index(name) + shift for name in rows[names]], colour, kind)
         if zero is not None:
             axis.axvline(zero, color="0.4", linewidth=0.8)

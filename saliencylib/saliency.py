@@ -182,9 +182,11 @@ def centre_gaussian(shape: tuple[int, int], sigma: float | tuple[float, float]) 
 
     ``sigma`` in pixels, one for both axes or (down, across).
     """
-    down, across = np.broadcast_to(sigma, 2)
-    y, x = (np.arange(side) - (side - 1) / 2 for side in shape)
-    return np.exp(-0.5 * np.add.outer((y / down) ** 2, (x / across) ** 2))
+    y, x = (
+        np.linspace(-1, 1, side) * ((side - 1) / 2 / deviation)
+        for side, deviation in zip(shape, np.broadcast_to(sigma, 2), strict=True)
+    )
+    return np.exp(-0.5 * np.add.outer(y**2, x**2))
 
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {
@@ -201,9 +203,8 @@ def map_stack(images: np.ndarray | Sequence[np.ndarray], method: str) -> np.ndar
     """The maps of many images, by all cores; kept between runs, so an interrupted call goes on.
 
     images: (N, H, W, 3), or a list of images of any sizes and kinds that the module's text allows. method: a
-    name in METHODS. Returns (N, H, W) float32, or a list of (H, W) where sizes differ. Values are multiples of
-    1/255, computed or read back. Raises ValueError for an unknown method, and for a bad image, naming its
-    number.
+    name in METHODS. Returns (N, H, W) float32, multiples of 1/255, or a list of (H, W) where sizes differ.
+    Raises ValueError for an unknown method, and for a bad image, naming its number.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -212,7 +213,8 @@ def map_stack(images: np.ndarray | Sequence[np.ndarray], method: str) -> np.ndar
             raise ValueError(f"images must be (N, H, W, 3) or a list, got an array of shape {images.shape}")
         if not len(images):
             return np.zeros(images.shape[:3], np.float32)
-    chunks = [(images[start : start + CHUNK], method, start) for start in range(0, len(images), CHUNK)]
+    starts = range(0, len(images), CHUNK)
+    chunks = [(list(images[start : start + CHUNK]), method, start) for start in starts]
     if method == "alpha" and len(chunks) > 1:
         for name in PYMATTING:  # compiled here once, not in every process
             _pymatting(name)
@@ -220,29 +222,16 @@ def map_stack(images: np.ndarray | Sequence[np.ndarray], method: str) -> np.ndar
     return np.stack(stack) if len({saliency.shape for saliency in stack}) == 1 else stack
 
 
-def _maps(images: Sequence[np.ndarray], method: str, start: int) -> dict[str, np.ndarray]:
-    """The maps of a chunk of images by their number from ``start`` on, uint8."""
-    try:
-        return _kept_maps(list(images), method)
-    except _BadImage as error:
-        raise ValueError(f"image {start + error.number}: {error.__cause__}") from error
-
-
 @kept("maps")
-def _kept_maps(images: list[np.ndarray], method: str) -> dict[str, np.ndarray]:
+def _maps(images: list[np.ndarray], method: str, start: int) -> dict[str, np.ndarray]:
+    """The maps of some images, uint8, by their number from ``start`` on."""
     maps = {}
-    for number, image in enumerate(images):
+    for number, image in enumerate(images, start):
         try:
             maps[str(number)] = np.rint(METHODS[method](np.asarray(image)) * 255).astype(np.uint8)
         except ValueError as error:
-            raise _BadImage(number) from error
+            raise ValueError(f"image {number}: {error}") from error
     return maps
-
-
-class _BadImage(ValueError):
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

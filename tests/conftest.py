@@ -4,15 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliencylib.study import cache
-
-ROOT = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """An empty cache folder instead of the project's."""
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("SALIENCY_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

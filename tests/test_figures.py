@@ -1,13 +1,29 @@
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+import pytest
 
 from saliencylib import figures
-from saliencylib.study import session as profiles
+from saliencylib.study.session import start
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def table():
+    rows = [(n, m, v, v - 1, v + 1) for n in ("one", "two") for m, v in (("a", 1.0), ("b", -2.0))]
+    frame = pd.DataFrame(rows, columns=["network", "mask", "points", "low", "high"])
+    frame.loc[3, ["low", "high"]] = -np.inf, np.inf
+    return frame
 
 
 def test_a_shown_figure_is_saved_closed_and_described(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
-    run = profiles.start("04_scoreboard", "quick", device="cpu")
+    run = start("04_scoreboard", "quick", device="cpu")
     figure, axes = figures.new(2, 2)
     image = run.show(figure, "x", alt="an empty plot")
     assert (tmp_path / "quick/figures/04_x.png").read_bytes() == image.data
@@ -16,10 +32,45 @@ def test_a_shown_figure_is_saved_closed_and_described(tmp_path, monkeypatch):
     assert run.show(figure, "y", alt="a photograph", photographs=True).data[:2] == b"\xff\xd8"
 
 
+def test_a_forest_has_a_panel_a_network_a_line_a_mask_and_a_colour_a_kind(table):
+    figure = figures.forest(table, "points", "mask", "gain", "title", "below", panels="network")
+    assert [axes.get_title("left") for axes in figure.axes] == ["one", "two"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b"]
+    first, second = figure.axes[0].get_ylim()
+    assert first > second, "the first row is on top"
+    spans = [bar.get_segments() for axes in figure.axes for bar in axes.collections]
+    assert spans[0][0][:, 0].tolist() == [0, 2] and spans[1][1][:, 0].tolist() == [-2, -2]
+    assert (figure._suptitle.get_text(), figure._supxlabel.get_text()) == ("title", "below")
+    coloured = figures.forest(table, "points", "mask", "gain", "", "", colours="network", zero=None)
+    assert [text.get_text() for text in coloured.legends[0].get_texts()] == ["one", "two"]
+    places = [line.get_ydata()[0] for line in coloured.axes[0].lines]
+    assert places == [-0.125, 0.125]
+
+
+def test_lines_have_bands_where_intervals_are_known(table):
+    table["x"] = [0, 1, 0, 1]
+    figure = figures.lines(table, "x", "points", "network", "x", "y", "title", "below")
+    drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert [line.get_ydata().tolist() for line in drawn] == [[1, -2], [1, -2]]
+    assert len(figure.axes[0].collections) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
+
+
+def test_pairs_are_joined_row_by_row():
+    figure = figures.paired(pd.DataFrame({"MSE": [1, 2], "L1": [0, 3]}), "loss", "bias", "title", "below")
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[1, 0], [2, 3], [1, 2], [0, 3]]
+
+
+def test_a_grid_names_rows_and_columns_and_shares_its_scale():
+    maps = [[np.zeros((2, 2)), np.ones((2, 2))], [np.eye(2)]]
+    figure = figures.grid(maps, ["first", "second"], ["a", "b"], "title", "below", limits=(0, 1))
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["a", "b"]
+    assert {axes.images[0].get_clim() for axes in figure.axes if axes.images} == {(0, 1)}
+
+
 def test_verdict_bars_count_what_holds():
     summary = pd.DataFrame({"paper": ["A", "B"], "holds": [2, 1], "undecided (embedded)": [1, 0]})
     figure = figures.verdict_bars(summary, "mini-short")
-    assert figure.axes[0].get_title("left") == "3 of 4 claims hold in this run"
+    assert figure._suptitle.get_text() == "3 of 4 claims hold in this run"
     hatched = [bar for bars in figure.axes[0].containers for bar in bars if bar.get_hatch()]
     assert [bar.get_width() for bar in hatched] == [1, 0]
-    plt.close("all")

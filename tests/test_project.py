@@ -3,15 +3,14 @@
 import re
 import subprocess
 import tomllib
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from saliencylib.study import plan, report, run
+from saliencylib.places import ROOT
+from saliencylib.study import report
 
-ROOT = plan.ROOT
 TEXT = {".py", ".ipynb", ".json", ".csv", ".md", ".yml", ".toml", ".sh", ".cff", ".mplstyle"}
 
 
@@ -22,9 +21,13 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
 
 
-def test_environment_and_pyproject_hold_the_same_pins():
+def test_environment_and_constraints_hold_one_pin_for_every_requirement():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line for line in lines if not line.startswith("#")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = set(project["dependencies"]) | set(project["optional-dependencies"]["test"])
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["study"], *extras["teach"], *extras["test"]]
+    assert sorted(line.split("==")[0] for line in pinned) == sorted(re.split("[>=]", n)[0] for n in needed)
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     by_pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
     by_conda = [
@@ -44,11 +47,11 @@ def test_readme_names_the_commands_and_fits_a_screen_and_a_half():
 @pytest.mark.parametrize("name", report.FILES)
 def test_what_is_generated_is_that_of_the_stored_run(name):
     text = (ROOT / name).read_text()
-    assert report.updated(text, report.parts()) == text, "out of date: run python -m saliencylib.report"
+    assert report.updated(text, report.parts()) == text, "out of date: run python -m saliencylib.study.report"
 
 
 def test_marks_are_filled_and_wrong_ones_named():
-    start, end = "<!-- cost: written by python -m saliencylib.report -->", "<!-- end of cost -->"
+    start, end = "<!-- cost: written by python -m saliencylib.study.report -->", "<!-- end of cost -->"
     assert report.updated(f"a\n{start}\nold\n{end}\nb", {"cost": "new"}) == f"a\n{start}\nnew\n{end}\nb"
     with pytest.raises(ValueError, match="no '<!-- end of cost"):
         report.updated(f"a\n{start}", {"cost": "new"})
@@ -78,35 +81,6 @@ def test_nothing_is_loaded_that_could_run_code():
     )
     sources = [path for path in tracked() if path.suffix in (".py", ".ipynb") and "tests" not in path.parts]
     assert sources and not [path.name for path in sources if unsafe.search(path.read_text())]
-
-
-def imports() -> dict[str, set[str]]:
-    """Which modules of the library each of them imports."""
-    found = {}
-    names = {path.stem for path in (ROOT / "saliencylib").glob("*.py")}
-    for path in sorted((ROOT / "saliencylib").glob("*.py")):
-        used = {Path(name).stem for name in run.imported(path.read_text())}
-        found[path.stem] = used & names
-    return found
-
-
-def test_imports_go_one_way():
-    """What goes in knows nothing of what is done with it: no cycle, and the last layers serve no other."""
-    graph = imports()
-    TopologicalSorter(graph).prepare()
-    last = {name for name in graph if name.startswith("figures_")} | {
-        "run",
-        "report",
-        "profiles",
-        "benchmarks",
-    }
-    for name, used in graph.items():
-        assert not used & last or name in ("run", "benchmarks", "compare", "site"), (
-            f"{name} imports {used & last}"
-        )
-    first = {"data", "datasets", "digits", "stats"}
-    for name in first:
-        assert graph[name] <= first | {"cache", "plan"}, f"{name} imports {graph[name]}"
 
 
 def test_committed_files_are_small():

@@ -1,6 +1,5 @@
 """Bottom-up saliency maps against direct loops, stored maps, the authors' maps and object masks."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from saliencylib import saliency
 from saliencylib.saliency import METHODS, map_stack
 
 ORACLES = Path(__file__).parent / "oracles" / "saliency.npz"
+pytestmark = pytest.mark.usefixtures("own_cache")
 PHOTOGRAPHS = {"chelsea": (6, 100, 3), "coffee": (8, 120, 4), "astronaut": (0, 16, 5)}  # top, left, reduction
 
 
@@ -50,27 +50,20 @@ def stretched(array):
 # ---- stored maps -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
 @pytest.mark.parametrize("method", METHODS)
-def test_equals_stored_map(name, method):
+def test_equals_stored_maps(method):
     """Regression; the alpha maps were stored from pymatting's own `estimate_alpha_cf` with the same seeds."""
+    images = np.stack([photograph(name) for name in PHOTOGRAPHS])
+    stack = map_stack(images, method)
+    assert stack.dtype == np.float32 and stack.shape == (3, 96, 96)
     with np.load(ORACLES) as stored:
-        expected = stored[f"{name}_{method}"] / 255
-    difference = np.abs(METHODS[method](photograph(name)) - expected)
-    assert difference.mean() < 0.003
-    assert np.quantile(difference, 0.99) < 0.01
+        expected = np.stack([stored[f"{name}_{method}"] for name in PHOTOGRAPHS]) / 255
+    difference = np.abs(stack - expected)
+    assert difference.mean() < 0.003 and np.quantile(difference, 0.99) < 0.01
+    np.testing.assert_allclose(stack[1], METHODS[method](images[1]), atol=0.5 / 255 + 1e-6)
 
 
 # ---- direct loops ------------------------------------------------------------------------------------------
-
-
-def test_quantise_keeps_every_colour_while_there_are_ten_or_fewer():
-    image = small_image(colours=10, height=40, width=40)
-    palette = saliency._quantise(image / 255)
-    assert len(palette.count) == len(np.unique((image / 255 * 11.9999).astype(int).reshape(-1, 3), axis=0))
-    assert (np.diff(palette.count) <= 0).all() and palette.count.sum() == 1600
-    first = palette.index == 0
-    assert palette.lab[0] == pytest.approx(rgb2lab((image[first] / 255).mean(0)[None])[0])
 
 
 def test_quantise_drops_colours_beyond_95_percent_to_the_nearest_bin():
@@ -192,22 +185,26 @@ def test_alpha_equals_dense_solution_of_the_matting_equations():
     np.testing.assert_allclose(alpha.ravel(), expected, atol=1e-4)
 
 
-def test_alpha_seeds_follow_share_and_border():
-    image = photograph("chelsea")
-    for share, border in [(0.03, 3), (0.07, 3), (0.15, 3), (0.07, 10)]:
-        foreground, background = saliency.alpha_seeds(image, share, border)
-        inside = (96 - 2 * border) ** 2
-        assert background.sum() == 96**2 - inside and foreground.sum() == round(share * inside)
-        assert not (foreground & background).any()
-        alpha = saliency.alpha_matte(image, share, border)
-        assert (alpha[foreground] == 1).all() and (alpha[background] == 0).all()
-    assert saliency.alpha_matte(image, 0.15).mean() > saliency.alpha_matte(image, 0.03).mean()
+@pytest.mark.parametrize(("share", "border"), [(0.03, 3), (0.15, 3), (0.07, 10)])
+def test_alpha_holds_its_seeds(share, border):
+    foreground, background = saliency.alpha_seeds(photograph("chelsea"), share, border)
+    inside = (96 - 2 * border) ** 2
+    assert background.sum() == 96**2 - inside and foreground.sum() == round(share * inside)
+    alpha = saliency.alpha_matte(photograph("chelsea"), share, border)
+    assert (alpha[foreground] == 1).all() and (alpha[background] == 0).all()
 
 
-@pytest.mark.parametrize("wrong", [{"seed_share": 0}, {"seed_share": 1.5}, {"border": 0}])
-def test_alpha_refuses_wrong_seeds(wrong):
+@pytest.mark.parametrize(("share", "border"), [(0, 3), (1.5, 3), (0.07, 0)])
+def test_alpha_refuses_wrong_seeds(share, border):
     with pytest.raises(ValueError, match="seed_share must be in"):
-        saliency.alpha_matte(small_image(), **wrong)
+        saliency.alpha_matte(small_image(), share, border)
+
+
+def test_centre_gaussian_falls_to_its_deviation():
+    wide = saliency.centre_gaussian((5, 9), (1, 2))
+    assert wide.shape == (5, 9) and wide[2, 4] == 1
+    np.testing.assert_allclose([wide[1, 4], wide[2, 2], wide[3, 6]], np.exp([-0.5, -0.5, -1]))
+    assert saliency.centre_gaussian((1, 3), 1)[0, 1] == 1
 
 
 def test_min_region_default_scales_with_area_and_changes_the_map():
@@ -253,6 +250,7 @@ def test_small_and_narrow_images_are_defined(method, shape):
 @pytest.mark.parametrize("method", METHODS)
 def test_grey_alpha_channel_and_float_are_converted(method):
     image, function = photograph("coffee"), METHODS[method]
+    image.flags.writeable = False  # no method writes into its input
     grey = image[..., 0]
     expected = function(np.repeat(grey[..., None], 3, 2))
     np.testing.assert_array_equal(function(grey), expected)
@@ -268,23 +266,14 @@ def test_grey_alpha_channel_and_float_are_converted(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_input_is_not_changed(method):
-    image = photograph("coffee")
-    METHODS[method](image)
-    np.testing.assert_array_equal(image, photograph("coffee"))
-
-
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("image", "message"),
     [
         (np.full((8, 8, 3), np.nan), "lie in"),
         (np.full((8, 8, 3), 254.0), "lie in"),
-        (np.full((8, 8, 3), -0.1), "lie in"),
         (np.zeros((8, 8, 3), np.int64), "uint8, or floating point"),
         (np.zeros((8, 8, 2), np.uint8), "must be"),
         (np.zeros((2, 8, 8, 3), np.uint8), "must be"),
-        (np.zeros(8, np.uint8), "must be"),
         (np.zeros((0, 8, 3), np.uint8), "must be"),
     ],
 )
@@ -296,8 +285,8 @@ def test_bad_image_is_refused(method, image, message):
 # ---- map_stack ---------------------------------------------------------------------------------------------
 
 
-def noise(count, side=12, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
+def noise(count, side=12):
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
 def count_calls(monkeypatch, fail_at=None):
@@ -314,81 +303,34 @@ def count_calls(monkeypatch, fail_at=None):
     return calls
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_map_stack_is_the_method_in_8_bit(method):
-    images = np.stack([photograph(name) for name in PHOTOGRAPHS])
-    stack = map_stack(images, method)
-    assert stack.dtype == np.float32 and stack.shape == (3, 96, 96)
-    for image, result in zip(images, stack, strict=True):
-        np.testing.assert_allclose(result, METHODS[method](image), atol=0.5 / 255 + 1e-6)
+def test_map_stack_in_processes_equals_one_by_one():
+    images = noise(saliency.CHUNK + 9)
+    one_by_one = np.concatenate([map_stack(images[i : i + 1], "hc") for i in range(len(images))])
+    for _ in range(2):  # computed, then read back
+        np.testing.assert_array_equal(map_stack(images, "hc"), one_by_one)
 
 
-def test_map_stack_in_processes_equals_one_by_one(tmp_path):
-    images = noise(saliency.FEW + 9)
-    one_by_one = np.concatenate([map_stack(images[:20], "hc"), map_stack(images[20:], "hc")])
-    np.testing.assert_array_equal(map_stack(images, "hc", tmp_path), one_by_one)
-    np.testing.assert_array_equal(map_stack(images, "hc", tmp_path), one_by_one)
-
-
-def test_map_stack_of_mixed_sizes_is_a_list(tmp_path):
+def test_map_stack_of_mixed_sizes_is_a_list():
     images = [noise(1, 12)[0], noise(1, 15)[0], noise(1, 12)[0, ..., 0]]
-    for folder in (None, tmp_path, tmp_path):
-        maps = map_stack(images, "ft", folder)
+    for _ in range(2):
+        maps = map_stack(images, "ft")
         assert isinstance(maps, list) and [m.shape for m in maps] == [(12, 12), (15, 15), (12, 12)]
         np.testing.assert_allclose(maps[1], saliency.frequency_tuned(images[1]), atol=0.5 / 255 + 1e-6)
-    assert map_stack(images[::2], "ft", tmp_path).shape == (2, 12, 12)
+    assert map_stack(images[::2], "ft").shape == (2, 12, 12)
+    assert map_stack(noise(0), "rc").shape == (0, 12, 12) and map_stack([], "rc") == []
 
 
-def test_map_stack_of_nothing():
-    assert map_stack(noise(0), "rc").shape == (0, 12, 12)
-    assert map_stack([], "rc") == []
-
-
-def test_map_stack_finds_maps_again_by_content(tmp_path, monkeypatch):
-    images = noise(6)
-    uncached = map_stack(images, "lc")
+def test_map_stack_goes_on_after_an_interrupt(monkeypatch, in_process):
+    images = noise(2 * saliency.CHUNK + 6)
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        count_calls(interrupted, fail_at=saliency.CHUNK + 8)
+        map_stack(images, "lc")
     calls = count_calls(monkeypatch)
-    np.testing.assert_array_equal(map_stack(images, "lc", tmp_path), uncached)
-    assert len(calls) == 6
-    np.testing.assert_array_equal(map_stack(images, "lc", tmp_path), uncached)
-    np.testing.assert_array_equal(map_stack(list(images[::-2]), "lc", tmp_path), uncached[::-2])
-    assert len(calls) == 6
-    changed = images.copy()
-    changed[2, 0, 0, 0] ^= 1
-    map_stack(changed, "lc", tmp_path)
-    assert len(calls) == 7
-    assert not np.array_equal(map_stack(images, "ft", tmp_path), uncached)  # another method, other maps
-
-
-def test_map_stack_forgets_maps_of_another_source(tmp_path, monkeypatch):
-    calls = count_calls(monkeypatch)
-    map_stack(noise(3), "lc", tmp_path)
-    real = saliency.key
-    monkeypatch.setattr(saliency, "key", lambda *parts: real(*parts, "another source"))
-    map_stack(noise(3), "lc", tmp_path)
-    assert len(calls) == 6
-
-
-def test_map_stack_goes_on_after_an_interrupt(tmp_path, monkeypatch):
-    images = noise(30)
-    uncached = map_stack(images, "lc")
-    calls = count_calls(monkeypatch, fail_at=20)
-    with pytest.raises(KeyboardInterrupt):
-        map_stack(images, "lc", tmp_path)
-    assert not [path for path in tmp_path.iterdir() if path.suffix != ".npz" or path.name.startswith(".")]
-    calls.clear()
-    monkeypatch.undo()
-    calls = count_calls(monkeypatch)
-    np.testing.assert_array_equal(map_stack(images, "lc", tmp_path), uncached)
-    assert 11 <= len(calls) < 30
-
-
-def test_map_stack_makes_damaged_files_again(tmp_path):
-    images = noise(4)
-    expected = map_stack(images, "lc", tmp_path)
-    for path in tmp_path.iterdir():
-        path.write_bytes(path.read_bytes()[:-30])
-    np.testing.assert_array_equal(map_stack(images, "lc", tmp_path), expected)
+    maps = map_stack(images, "lc")
+    assert len(calls) == saliency.CHUNK + 6
+    np.testing.assert_array_equal(maps, map_stack(images, "lc"))
+    np.testing.assert_array_equal(maps[:5], map_stack(list(images[:5]), "lc"))
+    assert len(calls) == saliency.CHUNK + 11  # other images, another entry
 
 
 def test_map_stack_prints_nothing_without_a_terminal(capfd):
@@ -409,13 +351,10 @@ def test_map_stack_refuses_bad_arguments():
 # ---- the authors' maps and object masks --------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def reference():
+@pytest.fixture
+def reference(real_data):
     """(images, object masks, a function from a method's name to the authors' maps) of the 18 images."""
-    root = os.environ.get("SALIENCY_DATA")
-    if not root:
-        pytest.skip("SALIENCY_DATA is not set: the authors' maps are not at hand")
-    folder = Path(root) / "rc_reference" / "DataSet1"
+    folder = real_data / "rc_reference" / "DataSet1"
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: the authors' maps are not at hand")
     paths = sorted((folder / "Imgs").glob("*.jpg"))
@@ -426,7 +365,6 @@ def reference():
         files = [folder / "Saliency" / f"{path.stem}_{method}.png" for path in paths]
         return [np.asarray(Image.open(file).convert("L")) / 255 for file in files]
 
-    assert len(images) == 18
     return images, masks, authors
 
 

@@ -68,3 +68,14 @@ def test_holm_by_hand_and_nan_stays():
 def test_nothing_and_nan_are_refused(values):
     with pytest.raises(ValueError):
         stats.mean_interval(values)
+
+
+def test_a_row_names_its_columns():
+    row = stats.Estimate(1.0, 0.5, 2.5, 6, 0.04).row("points", "seeds")
+    assert row == {"points": 1, "low": 0.5, "high": 2.5, "p": 0.04, "smallest visible": 1, "seeds": 6}
+
+
+def test_evenly_spread_positions_start_at_zero_and_never_repeat():
+    assert stats.evenly(10, 4).tolist() == [0, 2, 5, 7]
+    assert stats.evenly(3).tolist() == stats.evenly(3, 9).tolist() == [0, 1, 2]
+    assert stats.evenly(3, 0).tolist() == [0]

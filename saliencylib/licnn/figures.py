@@ -1,4 +1,4 @@
-"""Figures of notebook 03, each named after the paper's figure that it stands for."""
+"""Figures of notebook 03 but for the blur experiment, each named after the paper's that it stands for."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,14 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 from torch import Tensor
 
-from saliencylib.licnn.method import blur
 from saliencylib import stats
-from saliencylib.figures import PALETTE, caption, greyed, new, picture, picture_grid, wrapped
-from saliencylib.licnn.method import LayerSteps, lateral_inhibition, mach_bands, mach_discs
+from saliencylib.figures import PALETTE, finish, forest, greyed, grid, lines, new, picture
+from saliencylib.licnn.blur import object_region, rule_name
+from saliencylib.licnn.method import LayerSteps, lateral_inhibition
+from saliencylib.licnn.results import mach_bands, mach_discs
+from saliencylib.licnn.sanity import SIMILARITIES
+
+OWN_SCALES = "Every map has its own colour scale."
 
 
 def figure_6(levels: int = 6) -> Figure:
@@ -22,18 +26,16 @@ def figure_6(levels: int = 6) -> Figure:
     inhibition = lateral_inhibition(bands[None])[0]
     middle, edge, width = bands.shape[0] // 2, bands.shape[1] // levels - 1, bands.shape[1]
     rise = float(inhibition[middle, edge] / inhibition[middle, edge // 2])
-    figure, (top, below) = new(6, 3.8, 2, 1, height_ratios=[1, 2.4])
+    figure, (top, axes) = new(6, 3.8, 2, 1, height_ratios=[1, 2.4])
     picture(top, bands.numpy(), vmin=0, vmax=1.1, cmap="gray", aspect="auto")
-    top.set_title(
-        f"Inhibition on the dark side of an edge is {rise:.0f} times that inside a stripe", loc="left"
-    )
-    below.plot(bands[middle], color=PALETTE[6], label="grey level x")
-    below.plot(inhibition[middle], color=PALETTE[1], label="inhibition LI (equation 3)")
-    below.plot((bands - inhibition)[middle], color=PALETTE[0], label="x - LI: the dark side is darkened")
-    below.set(xlabel="pixel", ylabel="value", xlim=(0, width - 1))
-    below.legend()
-    caption(figure, f"n = {levels - 1} edges; synthetic stripes as in Figure 6; k = 7, a = 0.1, b = 0.9")
-    return figure
+    axes.plot(bands[middle], color=PALETTE[6], label="grey level x")
+    axes.plot(inhibition[middle], color=PALETTE[1], label="inhibition LI (equation 3)")
+    axes.plot((bands - inhibition)[middle], color=PALETTE[0], label="x - LI: the dark side is darkened")
+    axes.set(xlabel="pixel", ylabel="value", xlim=(0, width - 1))
+    axes.legend()
+    title = f"Inhibition on the dark side of an edge is {rise:.0f} times that inside a stripe"
+    below = f"n = {levels - 1} edges; synthetic stripes as in Figure 6; k = 7, a = 0.1, b = 0.9"
+    return finish(figure, title, below)
 
 
 def figure_6_2d() -> Figure:
@@ -42,13 +44,9 @@ def figure_6_2d() -> Figure:
     for grey in (mach_bands(height=120), mach_discs()):
         inhibition = lateral_inhibition(grey[None])[0]
         rows.append([grey.numpy(), inhibition.numpy(), (grey - inhibition).numpy()])
-    return picture_grid(
-        rows,
-        ["stripes", "discs"],
-        ["grey level x", "inhibition LI", "x - LI"],
-        "A dark band follows every edge, whatever its direction",
-        "synthetic; k = 7, a = 0.1, b = 0.9. Every picture has its own colour scale.",
-    )
+    title = "A dark band follows every edge, whatever its direction"
+    below = "synthetic; k = 7, a = 0.1, b = 0.9. Every picture has its own colour scale."
+    return grid(rows, ["stripes", "discs"], ["grey level x", "inhibition LI", "x - LI"], title, below)
 
 
 def inhibition_steps(
@@ -64,51 +62,23 @@ def inhibition_steps(
         maps = [getattr(step, name).float().cpu().numpy() for name in columns]
         rows.append([greyed(np.asarray(crop), np.asarray(gate)), *maps])
     shares = [float(step.kept.float().mean()) for step in steps]
-    return picture_grid(
-        rows,
-        [f"ReLU {layer + 1}\n{steps[layer].kept.shape[-1]} px" for layer in layers],
-        ["where the gate is open", *columns.values()],
-        f"The gate keeps {min(shares):.0%} to {max(shares):.0%} of a layer's locations",
-        f"{what}\nEvery map has its own colour scale.",
-    )
+    names = [f"ReLU {layer + 1}\n{steps[layer].kept.shape[-1]} px" for layer in layers]
+    title = f"The gate keeps {min(shares):.0%} to {max(shares):.0%} of a layer's locations"
+    return grid(rows, names, ["where the gate is open", *columns.values()], title, f"{what}\n{OWN_SCALES}")
 
 
 def kept_locations(shares: Mapping[str, np.ndarray], what: str) -> Figure:
     """Share of locations kept at every ReLU (layers, N), a line a preset, with the range over photographs."""
-    figure, axes = new(6, 3)
-    for (name, values), colour in zip(shares.items(), PALETTE, strict=False):
-        layers = np.arange(1, len(values) + 1)
-        axes.plot(layers, values.mean(1), "o-", markersize=3, color=colour, label=name)
-        axes.fill_between(layers, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
+    tables = []
+    for name, values in shares.items():
+        columns = {"layer": np.arange(1, len(values) + 1), "kept": values.mean(1), "preset": name}
+        tables.append(pd.DataFrame(columns | {"low": values.min(1), "high": values.max(1)}))
     blank = {name: int((values.mean(1) < 0.001).sum()) for name, values in shares.items()}
     worst = max(blank, key=blank.get)
-    axes.set_title(
-        f"By the {worst} {blank[worst]} of {len(shares[worst])} layers keep under 0.1 % of locations"
-    )
-    axes.set(xlabel="ReLU, in forward order", ylabel="share of locations kept", ylim=(0, 1))
-    axes.legend()
-    caption(figure, f"{what}; lines: mean over photographs, bands: their range")
-    return figure
-
-
-def class_maps(
-    crop: Image.Image,
-    rows: Mapping[str, Tensor],
-    class_names: Sequence[str],
-    similarity: Mapping[str, float],
-    what: str,
-) -> Figure:
-    """Attention maps (K, H, W) of the likeliest classes of one photograph, a row a way of computing them."""
-    grids = [[np.asarray(crop), *maps.cpu().numpy()] for maps in rows.values()]
-    before, after = similarity.values()
-    word = "less" if after < before else "no less"
-    return picture_grid(
-        grids,
-        list(rows),
-        ["photograph", *class_names],
-        f"After the softmax the five maps are {word} alike: correlation {after:.3f} against {before:.3f}",
-        f"{what}\nEvery map has its own colour scale.",
-    )
+    title = f"By the {worst} {blank[worst]} of {len(shares[worst])} layers keep under 0.1 % of locations"
+    below = f"{what}; lines: mean over photographs, bands: their range"
+    labels = "ReLU, in forward order", "share of locations kept"
+    return lines(pd.concat(tables, ignore_index=True), "layer", "kept", "preset", *labels, title, below)
 
 
 def figure_4(
@@ -116,41 +86,39 @@ def figure_4(
 ) -> Figure:
     """Attention maps (N, K, H, W) of the likeliest classes of photographs, a column each, named."""
     rows = [[np.asarray(crop) for crop in crops], *maps.swapaxes(0, 1)]
-    titles = [[""] * len(crops)] + [
-        [textwrap.fill(name, 17) for name in row] for row in zip(*names, strict=True)
-    ]
-    return picture_grid(
-        rows,
-        ["photograph", *(f"class {place + 1}" for place in range(maps.shape[1]))],
-        [],
-        f"Attention maps of the {maps.shape[1]} likeliest classes: much the same places, class by class",
-        wrapped(below, len(crops)),
-        cell_names=titles,
-    )
+    named = [[textwrap.fill(name, 17) for name in row] for row in zip(*names, strict=True)]
+    title = f"Attention maps of the {len(named)} likeliest classes: much the same places, class by class"
+    row_names = ["photograph", *(f"class {place + 1}" for place in range(len(named)))]
+    return grid(rows, row_names, [], title, below, cell_names=[[""] * len(crops), *named])
+
+
+def figure_5(
+    crops: Sequence[Image.Image], maps: np.ndarray, rules: Sequence[str | float], below: str
+) -> Figure:
+    """Photographs, their saliency maps, and what each rule marks as the object (the rest is greyed)."""
+    pixels, regions = [np.asarray(crop) for crop in crops], {}
+    for rule in rules:
+        regions[rule_name(rule)] = [object_region(saliency, rule) for saliency in maps]
+    rows = [[greyed(*pair) for pair in zip(pixels, marked, strict=True)] for marked in regions.values()]
+    names = [name.replace(" of the ", "\nof the\n").replace(" with", "\nwith") for name in regions]
+    first, marked = next(iter(regions.items()))
+    title = f"The {first} marks {np.mean(marked):.0%} of these pictures as the object"
+    columns = [""] * len(crops)
+    return grid([pixels, list(maps), *rows], ["photograph", "saliency", *names], columns, title, below)
 
 
 def figure_7(
     crops: Sequence[Image.Image], maps: np.ndarray, masks: np.ndarray, outside: stats.Estimate, below: str
 ) -> Figure:
-    """People without a class: photographs with the people's boxes outlined, saliency maps, and the maps
-    inside the boxes only."""
-    outlined = [_outlined(np.asarray(crop), mask) for crop, mask in zip(crops, masks, strict=True)]
-    found = (
-        "stand out" if outside.high < 0 else "recede" if outside.low > 0 else "neither stand out nor recede"
-    )
+    """People without a class: photographs with the people's boxes outlined, and their saliency maps."""
+    outlined = [
+        np.where(find_boundaries(mask)[..., None], np.uint8([255, 220, 0]), np.asarray(crop))
+        for crop, mask in zip(crops, masks, strict=True)
+    ]
+    found = "recede" if outside.low > 0 else "neither stand out nor recede"
+    found = "stand out" if outside.high < 0 else found
     title = f"People {found}: outside minus inside (n = {outside.n}) {outside} of the maximum"
-    title = textwrap.fill(title, 15 * len(crops) + 5)
-    return picture_grid(
-        [outlined, list(maps)],
-        ["photograph", "saliency"],
-        [""] * len(crops),
-        title,
-        wrapped(below, len(crops)),
-    )
-
-
-def _outlined(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return np.where(find_boundaries(mask)[..., None], np.uint8([255, 220, 0]), pixels)
+    return grid([outlined, list(maps)], ["photograph", "saliency"], [""] * len(crops), title, below)
 
 
 def figure_9(crops: Sequence[Image.Image], maps: Mapping[str, np.ndarray], below: str) -> Figure:
@@ -158,71 +126,48 @@ def figure_9(crops: Sequence[Image.Image], maps: Mapping[str, np.ndarray], below
     of a map's values are shown as one, since single pixels would darken all others."""
     clipped = {name: [np.minimum(m, np.quantile(m, 0.995)) for m in found] for name, found in maps.items()}
     rows = [[np.asarray(crop), *(found[i] for found in clipped.values())] for i, crop in enumerate(crops)]
-    names = [name.replace(" ", "\n", 1) for name in maps]
-    title = "LICNN marks areas where gradients mark points"
-    return picture_grid(rows, [""] * len(rows), ["photograph", *names], title, wrapped(below, len(names) + 1))
+    names = ["photograph", *(name.replace(" ", "\n", 1) for name in maps)]
+    return grid(rows, [""] * len(rows), names, "LICNN marks areas where gradients mark points", below)
 
 
 def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
-    """How far saliency maps stand out on objects of known and of unknown classes: a dot an object, means with
-    intervals, beside a centre Gaussian. ``found`` has the columns objects (kind), inside minus outside and
-    centre Gaussian."""
-    figure, axes = new(6.5, 1.2 + 0.5 * found["objects"].nunique())
-    kinds = list(dict.fromkeys(found["objects"]))
-    for place, kind in enumerate(kinds):
-        rows = found[found["objects"] == kind]
-        for column, colour, shift in (
-            ("inside minus outside", PALETTE[0], -0.15),
-            ("centre Gaussian", "0.5", 0.15),
-        ):
-            values = rows[column].to_numpy()
-            mean = stats.mean_interval(values, "images", (-1, 1))
-            axes.plot(values, np.full(len(values), place + shift), ".", color=colour, alpha=0.35)
-            error = [[mean.value - mean.low], [mean.high - mean.value]]
-            label = {"inside minus outside": "LICNN", "centre Gaussian": "centre Gaussian"}[column]
-            axes.errorbar(
-                mean.value,
-                place + shift,
-                xerr=error,
-                fmt="o",
-                color=colour,
-                capsize=3,
-                label=label if place == 0 else None,
-            )
-    axes.axvline(0, color="0.5", linewidth=1)
-    axes.set_yticks(range(len(kinds)), [f"{kind} (n = {(found['objects'] == kind).sum()})" for kind in kinds])
-    axes.set_ylim(len(kinds) - 0.5, -0.5)
-    axes.set(xlabel="mean inside minus outside the object, share of the map's maximum", ylabel="objects")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    judged = "unknown" if "unknown" in kinds else kinds[0]
+    """How far saliency maps stand out on objects of known and of unknown classes (column objects), beside a
+    centre Gaussian: means of ``object_contrasts`` with intervals."""
+    rows = []
+    for kind, part in found.groupby("objects", sort=False):
+        for column, name in {"inside minus outside": "LICNN", "centre Gaussian": "centre Gaussian"}.items():
+            mean = stats.mean_interval(part[column], "images", (-1, 1))
+            rows.append({"objects": f"{kind} (n = {len(part)})", "map": name} | mean.row())
+    judged = "unknown" if "unknown" in set(found["objects"]) else found["objects"].iloc[0]
     licnn, centre = found.loc[found["objects"] == judged, ["inside minus outside", "centre Gaussian"]].mean()
-    title = f"On objects without a class ({judged}) LICNN stands out by {licnn:+.2f}, "
-    title = textwrap.fill(title + f"a centre Gaussian by {centre:+.2f}", 80)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    caption(figure, f"{what}; bars: 95 % t intervals")
+    title = f"On objects without a class ({judged}) LICNN stands out by {licnn:+.2f},\n"
+    title += f"a centre Gaussian by {centre:+.2f}"
+    label = "mean inside minus outside the object, share of the map's maximum"
+    below = f"{what}; bars: 95 % t intervals"
+    return forest(pd.DataFrame(rows), "value", "objects", label, title, below, colours="map")
+
+
+def localisation_forest(scores: pd.DataFrame, what: str) -> Figure:
+    """How well maps sit on objects: pointing game, AUC, and energy above the objects' area, a row a map of
+    ``localisation_scores``, with 95 % bootstrap intervals over images."""
+    scores = scores.assign(above=scores["energy"] - scores["area"])
+    panels = {"pointing": "pointing game", "auc": "AUC", "above": "energy above the area"}
+    rows = []
+    for column, panel in panels.items():
+        for name, part in scores.groupby("map", sort=False):
+            kind = "LICNN" if name.startswith("LICNN") else "other maps"
+            found = stats.bootstrap_interval(part[column]).row()
+            rows.append({"map": name, "kind": kind, "score": panel} | found)
+    means = scores.groupby("map")["above"].mean()
+    title = f"{means.idxmax()} has the most energy on the objects, {means.max():+.2f} above their area; "
+    title += f"LICNN {means['LICNN']:+.2f}, centre Gaussian {means['centre Gaussian']:+.2f}"
+    area = f"objects cover {scores['area'].mean():.0%} of the pictures"
+    below = f"{what}; {area}; bars: 95 % bootstrap intervals"
+    options = {"panels": "score", "colours": "kind", "zero": None, "width": 10}
+    figure = forest(pd.DataFrame(rows), "value", "map", "", title, below, **options)
+    for axes, nothing in zip(figure.axes, (0, 0.5, 0), strict=True):
+        axes.axvline(nothing, color="0.5", linewidth=1)
     return figure
-
-
-def saliency_gallery(
-    crops: Sequence[Image.Image], maps: np.ndarray, rules: Sequence[str | float], below: str
-) -> Figure:
-    """Photographs, their saliency maps, and what each rule marks as the object (the rest is greyed)."""
-    rows = [[np.asarray(crop) for crop in crops], list(maps)]
-    covered = {}
-    for rule in rules:
-        regions = [blur.region(saliency, rule) for saliency in maps]
-        covered[rule] = np.mean(regions)
-        rows.append([greyed(np.asarray(crop), mask) for crop, mask in zip(crops, regions, strict=True)])
-    names = [
-        blur.rule_name(rule).replace(" of the ", "\nof the\n").replace(" with", "\nwith") for rule in rules
-    ]
-    return picture_grid(
-        rows,
-        ["photograph", "saliency", *names],
-        [""] * len(crops),
-        f"The {blur.rule_name(rules[0])} marks {covered[rules[0]]:.0%} of these pictures as the object",
-        wrapped(below, len(crops)),
-    )
 
 
 def randomised_maps(columns: Mapping[str, Mapping[str, np.ndarray]], scheme: str, what: str) -> Figure:
@@ -233,110 +178,65 @@ def randomised_maps(columns: Mapping[str, Mapping[str, np.ndarray]], scheme: str
         "cascading": "Maps as the weights are drawn anew from the output down",
         "independent": "Maps when one part alone has new weights",
     }
-    return picture_grid(
-        rows,
-        [method.replace(" ", "\n", 1) for method in methods],
-        [name.replace("classifier", "class-\nifier") for name in columns],
-        titles[scheme],
-        f"{what}\nEvery map has its own colour scale.",
-    )
+    row_names = [method.replace(" ", "\n", 1) for method in methods]
+    column_names = [name.replace("classifier", "class-\nifier") for name in columns]
+    return grid(rows, row_names, column_names, titles[scheme], f"{what}\n{OWN_SCALES}")
 
 
 def figure_12(results: pd.DataFrame, what: str) -> Figure:
     """Figure 12: similarity to the original map by stage, a line a method, with bands of 95 % each."""
-    names = {"hog": "HOG", "spearman": "Spearman, absolute", "spearman_signed": "Spearman, signed"}
-    figure, axes = new(9.5, 3.8, 1, 3, sharey=True)
-    stages = list(dict.fromkeys(results["stage"]))
-    place = np.arange(len(stages))
-    for axis, (column, title) in zip(axes, names.items(), strict=True):
-        for method, colour in zip(dict.fromkeys(results["method"]), PALETTE, strict=False):
-            mean, low, high = _by_stage(results[results["method"] == method], column, stages)
-            axis.plot(place, mean, color=colour, label=method, linewidth=2.5 if method == "LICNN" else 1.2)
-            if results["image"].nunique() > 2:
-                axis.fill_between(place, low, high, color=colour, alpha=0.12, linewidth=0)
-        axis.set(title=title, xticks=place, ylim=(-0.4, 1), xlabel="randomised from the output down to")
-        axis.set_xticklabels(stages, rotation=60, ha="right", fontsize=7)
-    axes[0].set_ylabel("similarity to the original map")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7.5)
-    last = results[results["stage"] == stages[-1]].groupby("method")["hog"].mean()
-    figure.suptitle(
-        f"With all weights random LICNN's HOG similarity is {last['LICNN']:.2f}, "
-        f"the others' {last.drop('LICNN').mean():.2f} on average",
-        x=0.01,
-        ha="left",
-        fontsize=10,
-    )
-    caption(figure, f"{what}; bands: 95 % t intervals over photographs")
+    names = dict(zip(SIMILARITIES, ("HOG", "Spearman, absolute", "Spearman, signed"), strict=True))
+    table = pd.concat([_by_stage(results, column).assign(panel=name) for column, name in names.items()])
+    last = results[results["stage"] == results["stage"].iloc[-1]].groupby("method")["hog"].mean()
+    title = f"With all weights random LICNN's HOG similarity is {last['LICNN']:.2f}, "
+    title += f"the others' {last.drop('LICNN').mean():.2f} on average"
+    below = f"{what}; bands: 95 % t intervals over photographs"
+    labels = "randomised from the output down to", "similarity to the original map"
+    several = results["image"].nunique() > 2
+    options = {"panels": "panel", "band": several, "width": 9.5}
+    figure = lines(table, "stage", "value", "method", *labels, title, below, **options)
+    for axes in figure.axes:
+        axes.set_ylim(-0.4, 1)
+        axes.tick_params("x", rotation=60, labelsize=7)
     return figure
-
-
-def _by_stage(rows: pd.DataFrame, column: str, stages: Sequence[str]) -> tuple[list, list, list]:
-    per_image = rows.groupby(["stage", "image"])[column].mean()
-    found = [stats.mean_interval(per_image[stage].to_numpy(), "images") for stage in stages]
-    bounds = [(max(e.low, -1), min(e.high, 1)) for e in found]
-    return [e.value for e in found], [low for low, _ in bounds], [high for _, high in bounds]
 
 
 def figure_21(results: pd.DataFrame, what: str) -> Figure:
-    """Figure 21: HOG similarity to the original map when one part alone is random, a line a method."""
-    figure, axes = new(8, 3.6)
-    stages, methods = list(dict.fromkeys(results["stage"])), list(dict.fromkeys(results["method"]))
-    shifts = np.linspace(-0.3, 0.3, len(methods))
-    for method, shift, colour in zip(methods, shifts, PALETTE, strict=False):
-        mean, low, high = _by_stage(results[results["method"] == method], "hog", stages)
-        axes.errorbar(
-            np.arange(len(stages)) + shift,
-            mean,
-            yerr=[np.subtract(mean, low), np.subtract(high, mean)],
-            color=colour,
-            marker="o",
-            markersize=4,
-            linestyle="none",
-            capsize=1,
-            elinewidth=0.8,
-            label=method,
-        )
-    licnn_mean = results.loc[results["method"] == "LICNN", "hog"].mean()
-    axes.set_title(f"One random part leaves LICNN a HOG similarity of {licnn_mean:.2f} on average")
-    axes.set(ylabel="HOG similarity to the original map", xlabel="the part that is random", ylim=(-0.4, 1))
-    axes.set_xticks(range(len(stages)), stages, rotation=60, ha="right", fontsize=7)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=7.5)
-    caption(figure, f"{what}; bars: 95 % t intervals over photographs")
-    return figure
+    """Figure 21: HOG similarity to the original map when one part alone is random, a colour a method."""
+    mean = results.loc[results["method"] == "LICNN", "hog"].mean()
+    title = f"One random part leaves LICNN a HOG similarity of {mean:.2f} on average"
+    below = f"{what}; bars: 95 % t intervals over photographs"
+    table = _by_stage(results, "hog").rename(columns={"stage": "the part that is random"})
+    label = "HOG similarity to the original map"
+    return forest(table, "value", "the part that is random", label, title, below, colours="method")
 
 
-def localisation(scores: pd.DataFrame, what: str) -> Figure:
-    """How well maps sit on objects: pointing game, AUC, and energy above the objects' area, a row a map of
-    ``licnn_experiment.localisation_scores``, with 95 % bootstrap intervals over images."""
-    scores = scores.assign(above=scores["energy"] - scores["area"])
-    panels = {"pointing": "pointing game", "auc": "AUC", "above": "energy above the area"}
-    names = list(dict.fromkeys(scores["map"]))
-    figure, axes = new(10, 0.9 + 0.24 * len(names), 1, 3, sharey=True)
-    for axis, (column, label) in zip(axes, panels.items(), strict=True):
-        for place, name in enumerate(names):
-            values = scores.loc[scores["map"] == name, column].to_numpy(float)
-            found = stats.bootstrap_interval(values)
-            error = [[found.value - found.low], [found.high - found.value]]
-            colour = PALETTE[0] if name.startswith("LICNN") else PALETTE[1]
-            axis.errorbar(found.value, place, xerr=error, fmt="o", markersize=4, color=colour, capsize=2)
-        axis.set(xlabel=label)
-        axis.axvline({"auc": 0.5}.get(column, 0), color="0.5", linewidth=1)
-    axes[0].set_yticks(range(len(names)), names, fontsize=8)
-    axes[0].invert_yaxis()
-    means = scores.groupby("map")["above"].mean()
-    figure.suptitle(
-        f"{means.idxmax()} has the most energy on the objects, {means.max():+.2f} above their area; "
-        f"LICNN {means['LICNN']:+.2f}, centre Gaussian {means['centre Gaussian']:+.2f}",
-        x=0.01,
-        ha="left",
-        fontsize=10,
-    )
-    area = scores["area"].mean()
-    caption(figure, f"{what}; objects cover {area:.0%} of the pictures; bars: 95 % bootstrap intervals")
-    return figure
+def _by_stage(results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Means over images (each the mean over seeds) with intervals cut at -1 and 1: rows method, stage."""
+    per_image = results.groupby(["method", "stage", "image"], sort=False)[column].mean()
+    rows = []
+    for (method, stage), values in per_image.groupby(level=["method", "stage"], sort=False):
+        found = stats.mean_interval(values, "images", (-1, 1))
+        rows.append({"method": method, "stage": stage} | found.row())
+    return pd.DataFrame(rows)
 
 
-def composites(
+def figure_22(
+    crop: Image.Image,
+    rows: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    similarity: Mapping[str, float],
+    what: str,
+) -> Figure:
+    """Attention maps (K, H, W) of the likeliest classes of one photograph, a row a way of computing them."""
+    pictures = [[np.asarray(crop), *maps.cpu().numpy()] for maps in rows.values()]
+    before, after = similarity.values()
+    word = "less" if after < before else "no less"
+    title = f"After the softmax the five maps are {word} alike: correlation {after:.3f} against {before:.3f}"
+    return grid(pictures, list(rows), ["photograph", *class_names], title, f"{what}\n{OWN_SCALES}")
+
+
+def figure_24(
     pictures: Sequence[np.ndarray],
     maps: Mapping[str, np.ndarray],
     names: Sequence[tuple[str, str]],
@@ -346,36 +246,21 @@ def composites(
     pair; rows by way of computing and class."""
     rows, labels = [list(pictures)], ["pair"]
     for way, found in maps.items():
-        for side, word in enumerate(("left", "right")):
-            rows.append(list(found[:, side]))
-            labels.append(f"{way},\n{word} class")
+        rows += [list(found[:, 0]), list(found[:, 1])]
+        labels += [f"{way},\nleft class", f"{way},\nright class"]
     titles = [" | ".join(textwrap.shorten(name, 16, placeholder="...") for name in pair) for pair in names]
-    title = "The map of one half's class lies on both halves"
-    figure, axes = new(
-        2.5 * len(pictures) + 0.6, 1.25 * len(rows) + 0.6, len(rows), len(pictures), squeeze=False
-    )
-    for r, row in enumerate(rows):
-        for c, image in enumerate(row):
-            picture(axes[r, c], image, titles[c] if r == 0 else "")
-        axes[r, 0].set_ylabel(labels[r], fontsize=8)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    caption(figure, textwrap.fill(below, 42 * len(pictures)))
-    return figure
+    return grid(rows, labels, titles, "The map of one half's class lies on both halves", below, side=2.5)
 
 
 def shortcut_maps(
-    pictures: Sequence[Image.Image],
-    maps: Mapping[str, np.ndarray],
-    energy: Mapping[str, float],
-    what: str,
+    pictures: Sequence[Image.Image], maps: Mapping[str, np.ndarray], energy: Mapping[str, float], what: str
 ) -> Figure:
     """Digits and LICNN's maps (N, H, W) of networks trained on different backgrounds, a row each."""
-    kinds = list(maps)
-    title = f"Map energy on the digit above its area: {energy[kinds[0]]:+.3f} ({kinds[0]} backgrounds), "
-    return picture_grid(
-        [[np.asarray(p) for p in pictures], *(list(found) for found in maps.values())],
-        ["digit on a\nswapped\nbackground", *(f"trained on\n{kind}\nbackgrounds" for kind in kinds)],
+    found = [f"{energy[kind]:+.3f} ({kind} backgrounds)" for kind in maps]
+    return grid(
+        [[np.asarray(p) for p in pictures], *(list(rows) for rows in maps.values())],
+        ["digit on a\nswapped\nbackground", *(f"trained on\n{kind}\nbackgrounds" for kind in maps)],
         [""] * len(pictures),
-        title + f"{energy[kinds[1]]:+.3f} ({kinds[1]})",
-        f"{what}\nEvery map has its own colour scale.",
+        f"Map energy on the digit above its area: {', '.join(found)}",
+        f"{what}\n{OWN_SCALES}",
     )

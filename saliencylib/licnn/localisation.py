@@ -1,6 +1,6 @@
-"""How well a map sits on an object whose place is known: four scores, objects of known place, and maps that
-know nothing of the classifier."""
+"""How well a map sits on an object whose place is known, or on the half that shows its class."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,65 +9,26 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 
-from saliencylib.study import cache
-from saliencylib import saliency
-from saliencylib.licnn.classifiers import Preprocess
-from saliencylib.data import PhotoSet, Segmented
+from saliencylib.licnn.attribution import METHODS, attribute
+from saliencylib.licnn.method import LICNN, l2_normalised
+from saliencylib.saliency import centre_gaussian, region_contrast
+from saliencylib.study.keep import kept, side_by_side
 
-BASELINES = ("RC", "centre Gaussian", "random")
-Maps = Tensor | np.ndarray
-
-# Boxes (relative x0 y0 x1 y1) that we drew around the people in photographs whose label is not the person:
-# head, body, arms. The first two ship with scikit-image, the others are of nips2017_dev.
-PEOPLE = {
-    "astronaut": [(0.30, 0.03, 0.58, 0.40), (0.05, 0.33, 0.55, 1.0)],
-    "camera": [(0.31, 0.12, 0.53, 0.40), (0.0, 0.2, 0.4, 1.0), (0.4, 0.38, 0.63, 0.6)],
-    "1cc2caf8e5db27c3": [(0.12, 0.25, 0.48, 1.0), (0.42, 0.05, 0.87, 1.0)],
-    "1e4bb9fd37654da6": [(0.12, 0.0, 0.6, 1.0)],
-    "328d99215b19c8c7": [(0.0, 0.18, 0.2, 0.9), (0.2, 0.15, 0.5, 1.0), (0.52, 0.1, 1.0, 0.95)],
-    "34a39905ce228160": [(0.0, 0.0, 0.6, 0.42), (0.8, 0.0, 1.0, 0.45)],
-    "85e2eea48d912d31": [(0.0, 0.12, 0.1, 0.55), (0.83, 0.17, 0.97, 0.42)],
-    "95d1a6be6786190f": [(0.0, 0.0, 0.3, 0.85), (0.55, 0.0, 0.82, 0.57)],
-    "a00c8d22e63497c4": [(0.1, 0.3, 0.55, 1.0), (0.5, 0.1, 0.72, 0.7), (0.05, 0.25, 0.2, 0.6)],
-    "a482985ca1e77960": [(0.1, 0.45, 0.4, 1.0), (0.42, 0.75, 0.6, 0.95), (0.88, 0.7, 1.0, 0.95)],
-    "b722c809657aecee": [(0.08, 0.0, 0.75, 1.0)],
-    "d3aa8ee50458c020": [(0.18, 0.1, 0.6, 0.5), (0.5, 0.25, 1.0, 1.0)],
-    "e5f15610a22098bb": [(0.35, 0.0, 0.98, 0.3), (0.5, 0.2, 0.9, 0.78)],
-    "e957c417fcd20c5b": [(0.1, 0.13, 0.3, 0.77), (0.66, 0.0, 0.98, 0.87)],
+BASELINES = ("RC", "centre Gaussian", "random")  # maps that ask no classifier
+LICNN_VARIANTS = {
+    "LICNN": {},
+    "LICNN, no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
+    "LICNN, gradient not normalised": {"normalise_gradient": False},
+    "LICNN, last map masked": {"mask_last": True},
+    "LICNN, layers normalised": {"normalise_layers": True},
+    "LICNN, bilinear": {"interpolation": "bilinear"},
+    "LICNN, text": {"preset": "text"},
 }
-
-# Positions in ``data.rc_reference()`` of objects that we could name: none of the 1000 ImageNet classes fits
-# (a dancer, tulips, a toy figure, a seedling, a water plant, a seed head, a hand, a rose, sticks), or one
-# does (castle, tiger, horses, starfish, leopard, eagle, dog, meerkat, car mirror, mailbox, flagpole, traffic
-# light). The others are doubtful and left out.
-UNKNOWN_OBJECTS = (0, 13, 18, 21, 24, 25, 27, 31, 33)
-KNOWN_OBJECTS = (1, 3, 4, 5, 6, 8, 10, 11, 19, 22, 23, 28, 29, 34)
-
-
-def box_masks(photos: PhotoSet, preprocess: Preprocess) -> np.ndarray:
-    """The photographs' boxes on the crops that the network sees: bool (N, crop, crop)."""
-    sizes = [photos.image(i).size for i in range(len(photos))]
-    return np.stack([preprocess.box_mask(b, *size) for b, size in zip(photos.boxes, sizes, strict=True)])
-
-
-def people(photos: PhotoSet) -> PhotoSet:
-    """The photographs among ``photos`` with people around whom we drew boxes, with these boxes."""
-    chosen = photos.select([i for i, path in enumerate(photos.paths) if path.stem in PEOPLE])
-    for i, path in enumerate(chosen.paths):
-        chosen.boxes[i] = np.array(PEOPLE[path.stem])
-    return chosen
-
-
-def segmented_crops(
-    objects: Segmented, positions: Sequence[int], preprocess: Preprocess
-) -> tuple[list[Image.Image], np.ndarray]:
-    """The crops (RGB pictures) that a network sees of photographs with masks, and these masks on the crops,
-    bool (N, crop, crop)."""
-    crops = [preprocess.cut(Image.fromarray(objects.images[i])) for i in positions]
-    drawn = [preprocess.cut(Image.fromarray(objects.masks[i]).convert("RGB")) for i in positions]
-    return crops, np.stack([np.asarray(mask)[..., 0] > 127 for mask in drawn])
+OTHER_CLASSES = ("LICNN, likeliest class", "LICNN, five likeliest")
+LOCALISED = (*LICNN_VARIANTS, *OTHER_CLASSES, *METHODS[1:], *BASELINES)
+HALVED = ("LICNN, after the softmax", "LICNN, before the softmax", "Gradient", "Grad-CAM")
 
 
 def baseline_map(kind: str, picture: Image.Image) -> np.ndarray:
@@ -78,21 +39,24 @@ def baseline_map(kind: str, picture: Image.Image) -> np.ndarray:
     of the shorter side) of the picture's own. Raises ValueError for another kind.
     """
     pixels = np.asarray(picture)
-    y, x = (np.linspace(-2, 2, side) ** 2 for side in pixels.shape[:2])
-    centre = np.exp(-0.5 * (y[:, None] + x[None]))
+    shape = pixels.shape[:2]
+    centre = centre_gaussian(shape, tuple(max(side - 1, 1) / 4 for side in shape))
     if kind == "centre Gaussian":
         return centre
     if kind == "RC":
-        return saliency.region_contrast(pixels) + 1e-6 * centre
+        return region_contrast(pixels) + 1e-6 * centre
     if kind == "random":
-        rng = np.random.default_rng(int(cache.key(pixels), 16))
-        noise = rng.standard_normal(pixels.shape[:2])
-        noise = gaussian_filter(noise, min(noise.shape) / 8, mode="wrap")
+        content = f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes() + b"|"
+        rng = np.random.default_rng(int(hashlib.sha256(content).hexdigest()[:16], 16))
+        noise = gaussian_filter(rng.standard_normal(shape), min(shape) / 8, mode="wrap")
         return noise - noise.min()
     raise ValueError(f"unknown map {kind!r}; valid maps: {', '.join(BASELINES)}")
 
 
-def scores(maps: Maps, masks: np.ndarray) -> pd.DataFrame:
+# ------------------------------------------------------------------------------------------- scores
+
+
+def object_scores(maps: Tensor | np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     """How well each map (N, H, W), values >= 0, sits on its object (N, H, W) bool: a row a map.
 
     Columns: pointing (whether the highest value lies on the object; the pointing game of Zhang et al., ECCV
@@ -102,33 +66,27 @@ def scores(maps: Maps, masks: np.ndarray) -> pd.DataFrame:
     iou_area (with the map's highest values, as many as the object has pixels). A map that is constant points
     nowhere. Raises ValueError for different shapes, or a mask that is empty or covers everything.
     """
-    values = _array(maps)
-    _check(values, masks)
+    values = _checked(maps, masks)
     rows = []
     for one, mask, energy in zip(values, masks, energy_inside(values, masks), strict=True):
         low, high = one.min(), one.max()
-        flat = one.ravel()
-        order = np.argsort(-flat, kind="stable")
-        largest = np.zeros(flat.shape, bool)
-        largest[order[: mask.sum()]] = True
+        order = np.argsort(-one, axis=None, kind="stable")
+        largest = np.zeros(mask.shape, bool)
+        largest.flat[order[: mask.sum()]] = True
         rows.append(
             {
-                "pointing": bool(low < high and mask.ravel()[order[0]]),
-                "auc": float(roc_auc_score(mask.ravel(), flat)),
+                "pointing": bool(low < high and mask.flat[order[0]]),
+                "auc": float(roc_auc_score(mask.ravel(), one.ravel())),
                 "energy": float(energy),
                 "area": float(mask.mean()),
                 "iou": _iou(one > low + (high - low) / 5, mask),
-                "iou_area": _iou(largest.reshape(mask.shape), mask),
+                "iou_area": _iou(largest, mask),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _iou(region: np.ndarray, mask: np.ndarray) -> float:
-    return float((region & mask).sum() / (region | mask).sum())
-
-
-def energy_inside(maps: Maps, masks: np.ndarray) -> np.ndarray:
+def energy_inside(maps: Tensor | np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Share of each map's sum (N, H, W), values >= 0, that lies inside its mask (N, H, W), in [0, 1].
 
     A map of zeros gets the mask's area, as a constant map does. Raises ValueError for different shapes.
@@ -140,25 +98,102 @@ def energy_inside(maps: Maps, masks: np.ndarray) -> np.ndarray:
     return (values * masks).sum((1, 2)) / values.sum((1, 2))
 
 
-def contrast(maps: Maps, masks: np.ndarray) -> np.ndarray:
+def inside_minus_outside(maps: Tensor | np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Mean of each map (N, H, W) inside its mask minus outside, as a share of the map's maximum: (N,).
 
     Raises ValueError for different shapes, or a mask that is empty or covers everything.
     """
-    values = _array(maps)
-    _check(values, masks)
+    values = _checked(maps, masks)
     area = masks.mean((1, 2))
     inside = (values * masks).mean((1, 2)) / area
     outside = (values * ~masks).mean((1, 2)) / (1 - area)
     return (inside - outside) / np.maximum(values.max((1, 2)), 1e-30)
 
 
-def _array(maps: Maps) -> np.ndarray:
+def _iou(region: np.ndarray, mask: np.ndarray) -> float:
+    return float((region & mask).sum() / (region | mask).sum())
+
+
+def _array(maps: Tensor | np.ndarray) -> np.ndarray:
     values = maps.cpu().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps)
     return values.astype(np.float64)
 
 
-def _check(values: np.ndarray, masks: np.ndarray) -> None:
-    area = masks.mean((1, 2))
+def _checked(maps: Tensor | np.ndarray, masks: np.ndarray) -> np.ndarray:
+    values, area = _array(maps), masks.mean((1, 2))
     if values.shape != masks.shape or not np.all((area > 0) & (area < 1)):
         raise ValueError("need maps and masks of one shape, each mask with an inside and an outside")
+    return values
+
+
+# ------------------------------------------------------------------------------------------- experiments
+
+
+@kept("localisation", table=True)
+def localisation_scores(
+    model: nn.Module,
+    crops: Sequence[Image.Image],
+    images: Tensor,
+    masks: np.ndarray,
+    target: Tensor,
+    batch_size: int,
+) -> pd.DataFrame:
+    """``object_scores`` of every map of images (N, 3, H, W) against masks (N, H, W): rows map, image.
+
+    Maps, in this order (``LOCALISED``): LICNN of the ``target`` classes (N,), and with every change of
+    ``LICNN_VARIANTS``; LICNN of the likeliest class, and of the five likeliest; the other methods of
+    ``attribute``; and the baselines, drawn from the ``crops``. Batches are kept as they are finished.
+    """
+    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+    jobs = [(model, crops[p], images[p], masks[p], target[p]) for p in parts]
+    found = side_by_side(_scores_of_batch, jobs, next(model.parameters()).device)
+    frames = [rows.assign(image=rows["image"] + p.start) for rows, p in zip(found, parts, strict=True)]
+    frame = pd.concat(frames, ignore_index=True)
+    order = np.lexsort((frame["image"], frame["map"].map(LOCALISED.index)))
+    return frame.iloc[order].reset_index(drop=True)
+
+
+@kept("localisation")
+def _scores_of_batch(
+    model: nn.Module, crops: Sequence[Image.Image], images: Tensor, masks: np.ndarray, target: Tensor
+) -> pd.DataFrame:
+    maps = {name: LICNN(model, **change).attribute(images, target) for name, change in LICNN_VARIANTS.items()}
+    classes = LICNN(model).attention_maps(images)
+    maps |= dict(zip(OTHER_CLASSES, (classes[:, 0], l2_normalised(classes.sum(1))), strict=True))
+    maps |= {method: attribute(method, model, images, target) for method in METHODS[1:]}
+    maps |= {kind: np.stack([baseline_map(kind, crop) for crop in crops]) for kind in BASELINES}
+    frames = [
+        object_scores(found, masks).assign(map=name, image=range(len(masks))) for name, found in maps.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+@kept("own halves", table=True)
+def own_halves(model: nn.Module, images: Tensor, classes: Tensor, batch_size: int) -> pd.DataFrame:
+    """Where the maps of two photographs' classes (N, 2) lie in both side by side, images (N, 3, H, 2 W).
+
+    Rows map (of ``HALVED``), pair, side (0 left, 1 right), with energy (share of the map in the class's own
+    half) and pointing (whether its highest value lies there). Batches are kept as they are finished.
+    """
+    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+    jobs = [(model, images[p], classes[p]) for p in parts]
+    values = np.concatenate(side_by_side(_halves_of_batch, jobs, next(model.parameters()).device), 1)
+    index = pd.MultiIndex.from_product([HALVED, range(len(images)), (0, 1)], names=["map", "pair", "side"])
+    frame = pd.DataFrame(values.reshape(-1, 2), index=index, columns=["energy", "pointing"]).reset_index()
+    return frame.astype({"pointing": bool})
+
+
+@kept("own halves")
+def _halves_of_batch(model: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
+    """Energy and pointing, (maps, images, 2 sides, 2)."""
+    values, own = [], np.arange(2)
+    for name in HALVED:
+        if name.startswith("LICNN"):
+            maps = LICNN(model, softmax="after" in name).attention_maps(images, classes)
+        else:
+            maps = torch.stack([attribute(name, model, images, column) for column in classes.T], 1)
+        halves = np.stack(np.split(maps.cpu().numpy(), 2, axis=3), 2)  # image, class, half, H, W
+        energy, peak = halves.sum((3, 4)), halves.max((3, 4))
+        share = energy[:, own, own] / np.maximum(energy.sum(2), 1e-30)
+        values.append(np.stack([share, peak.argmax(2) == own], 2))
+    return np.stack(values)

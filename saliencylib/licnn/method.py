@@ -6,7 +6,7 @@ and saliency detection". The map is their response-based one; equation numbers a
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
+
+from saliencylib.licnn.activations import is_feature_map, relu_hooks
 
 # What the text says and what the authors' released code does, where the two differ. The text only says
 # "resize"; bilinear is the reading taken.
@@ -82,32 +83,6 @@ def l2_normalised(maps: Tensor) -> Tensor:
     scaled = maps / torch.where(peak > 0, peak, 1)
     norm = scaled.square().sum((-2, -1), keepdim=True).sqrt()
     return scaled / torch.where(norm > 0, norm, 1)
-
-
-def kept_in_high_zones(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
-    """Share of locations that the gate keeps among the quarter with the highest zone means: maps x (N, H, W)
-    -> (N,). It tells whether the average term protects zones of high response (compare with ``a = 0``)."""
-    mean = functional.avg_pool2d(x[:, None], k, stride=1, padding=k // 2)[:, 0].flatten(1)
-    high = mean.topk(max(1, mean.shape[1] // 4)).indices
-    return (inhibited(x, k, a, b) > 0).flatten(1).gather(1, high).float().mean(1)
-
-
-def mach_bands(levels: int = 6, width: int = 20, height: int = 15) -> Tensor:
-    """The stimulus of Figure 6: stripes of equal grey (height, levels * width), from 1 / levels up to 1."""
-    return torch.linspace(1 / levels, 1, levels).repeat_interleave(width).expand(height, -1)
-
-
-def mach_discs(levels: int = 6, width: int = 10) -> Tensor:
-    """The same in two dimensions: discs of equal grey in one another, brighter inwards, each ``width`` pixels
-    wider in radius than the next; (2 * levels * width, same), from 1 / levels up to 1."""
-    place = torch.arange(-levels * width, levels * width) + 0.5
-    radius = torch.hypot(place[:, None], place[None])
-    return (levels - (radius / width).floor()).clamp(min=1) / levels
-
-
-def is_feature_map(output: Tensor) -> bool:
-    """Whether an activation (N, C, h, w) has more than one place; full layers and channel gates have not."""
-    return output.ndim == 4 and output.shape[2:].numel() > 1
 
 
 @dataclass(frozen=True)
@@ -231,7 +206,7 @@ class LICNN:
             if is_feature_map(output):
                 activations.append(output)
 
-        with torch.enable_grad(), _frozen(self.model), _hooked(self.model, record):
+        with torch.enable_grad(), _frozen(self.model), relu_hooks(self.model, record):
             logits = self.model(images.detach().requires_grad_())
             if not activations:
                 raise ValueError("this network calls no ReLU module with a feature map (N, C, H, W)")
@@ -275,7 +250,7 @@ class LICNN:
             sums.append(output.sum(1))
             return output
 
-        with _hooked(self.model, mask):
+        with relu_hooks(self.model, mask):
             self.model(images)
         return sums
 
@@ -287,15 +262,6 @@ class LICNN:
             response = l2_normalised(response) if self.switches["normalise_layers"] else response
             sizes[response.shape] = sizes.get(response.shape, 0) + response  # resizing is linear: sum first
         return l2_normalised(sum(functional.interpolate(x, size, mode=mode) for x in sizes.values()))
-
-
-def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, images: Tensor) -> float:
-    """Multiplications of ``compute()`` over those of a forward pass of ``images``, as torch counts."""
-    with torch.no_grad(), FlopCounterMode(display=False) as forward:
-        model(images)
-    with FlopCounterMode(display=False) as whole:
-        compute()
-    return whole.get_total_flops() / forward.get_total_flops()
 
 
 def _gradient_maxima(scores: Sequence[Tensor], activations: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -321,18 +287,6 @@ def _gradient_maxima(scores: Sequence[Tensor], activations: Sequence[Tensor]) ->
             for handle in handles:
                 handle.remove()
     return [[found[i] for i in range(len(activations))] for found in maxima]
-
-
-@contextmanager
-def _hooked(model: nn.Module, hook: object) -> Iterator[None]:
-    """Forward hooks on every ReLU module of ``model``, gone afterwards whatever happens."""
-    activations = [module for module in model.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
-    handles = [module.register_forward_hook(hook) for module in activations]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

@@ -1,99 +1,52 @@
-"""What notebook 03 measures of the maps: equations, switches, terms, and objects of known place."""
+"""What notebook 03 measures of maps and of blurred photographs: tables, and estimates of its claims."""
 
-import html
 import math
-import re
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
-from saliencylib.licnn.method import attribution, blur, classifiers, method as licnn, localisation, sanity
-from saliencylib.study import cache
-from saliencylib import data, stats
-from saliencylib.data import PhotoSet
-from saliencylib.licnn.method import LICNN
-from saliencylib.study.parallel import side_by_side
-
-PHOTO_SETS = {
-    "photographs": data.photographs,
-    "nips2017_dev": data.nips2017_dev,
-    "imagenet_val": data.imagenet_val,
-    "imagenet_a": data.imagenet_a,
-}
-COMPARED = ("Gradient", "Gradient x Input", "Integrated Gradients", "Grad-CAM")
-CHANGES = {
-    "LICNN": {},
-    "LICNN, no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
-    "LICNN, gradient not normalised": {"normalise_gradient": False},
-    "LICNN, last map masked": {"mask_last": True},
-    "LICNN, layers normalised": {"normalise_layers": True},
-    "LICNN, bilinear": {"interpolation": "bilinear"},
-    "LICNN, text": {"preset": "text"},
-}
-LOCALISED = (
-    *CHANGES,
-    "LICNN, likeliest class",
-    "LICNN, five likeliest",
-    *attribution.METHODS[1:],
-    *localisation.BASELINES,
+from saliencylib import stats
+from saliencylib.data.photosets import PhotoSet
+from saliencylib.licnn.attribution import attribute
+from saliencylib.licnn.blur import (
+    RADII,
+    SIDES,
+    UNMODIFIED,
+    Variant,
+    blur_outcomes,
+    object_region,
+    rule_name,
 )
-SCORES = ["pointing", "auc", "energy", "area", "iou", "iou_area"]
-HALVED = ("LICNN, after the softmax", "LICNN, before the softmax", "Gradient", "Grad-CAM")
+from saliencylib.licnn.crops import box_masks, crops_of
+from saliencylib.licnn.localisation import (
+    BASELINES,
+    HALVED,
+    LICNN_VARIANTS,
+    baseline_map,
+    inside_minus_outside,
+    object_scores,
+)
+from saliencylib.licnn.method import LICNN, inhibited, lateral_inhibition
+from saliencylib.licnn.sanity import class_similarity, randomisation_stages, randomized
+
+OTHERS_COMPARED = ("Gradient", "Gradient x Input", "Integrated Gradients", "Grad-CAM")
 TERMS = {
     "both terms": {},
     "average term only (b = 0)": {"b": 0.0},
     "differential term only (a = 0)": {"a": 0.0},
     "no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
 }
+AREAS = (0.1, 0.2, 0.35, 0.5, 0.7)  # of the curve: accuracy against the share of the picture left sharp
+AREA = 0.35  # where claims cannot be judged by the printed rule
 
 
-def photo_set(name: str, count: int | None = None) -> PhotoSet:
-    """``count`` photographs of a set at even steps through its sorted list, or all of them."""
-    photos = PHOTO_SETS[name]()
-    return photos.select(evenly(len(photos), count))
-
-
-def evenly(length: int, count: int | None = None) -> np.ndarray:
-    """``count`` positions at even steps through a list of so many, or all of them."""
-    if count is None or count >= length:
-        return np.arange(length)
-    return np.linspace(0, length - 1, count).round().astype(int)
-
-
-def labelled(photos: PhotoSet) -> PhotoSet:
-    """The photographs that some class fits."""
-    return photos.select([i for i, accepted in enumerate(photos.accepted) if accepted])
-
-
-def plain(credit: str) -> str:
-    """A credit without the HTML entities and octal bytes that some entries of the source's table carry."""
-    octal = re.compile(r"(?:\\[0-7]{3})+")
-    decoded = octal.sub(lambda found: bytes(int(o, 8) for o in found[0][1:].split("\\")).decode(), credit)
-    return html.unescape(decoded)
-
-
-def authors(credits: Sequence[str]) -> str:
-    """The authors named first in credits, each once, as one line for a caption; for one whose script the
-    figures' font lacks, the account on the page instead."""
-    names = []
-    for credit in map(plain, credits):
-        name, account = credit.split(",")[0], re.search(r"(flickr\.com)/(?:photos/)?([^/,]+)", credit)
-        latin = max(map(ord, name)) < 0x2000
-        names.append(name if latin or not account else f"{account[1]}/{account[2]}")
-    return "by " + ", ".join(dict.fromkeys(names))
-
-
-def crops_and_inputs(model: nn.Module, photos: PhotoSet) -> tuple[list[Image.Image], Tensor]:
-    """The crops that the network sees and their stacked inputs (N, 3, H, W) on the network's device."""
-    crops = [model.preprocess.cut(photos.image(i)) for i in range(len(photos))]
-    images = torch.stack([model.preprocess.normalise(crop) for crop in crops])
-    return crops, images.to(next(model.parameters()).device)
+# ------------------------------------------------------------------------------------------- the method
 
 
 def equations_match(k: int = 7, a: float = 0.1, b: float = 0.9, seed: int = 0) -> bool:
@@ -111,17 +64,39 @@ def equations_match(k: int = 7, a: float = 0.1, b: float = 0.9, seed: int = 0) -
         inhibition[i, j] = a * math.exp(-total / k**2) + b * difference
     kept = np.where(x > inhibition / np.sqrt((inhibition**2).sum()), x, 0)
     single = torch.tensor(x, dtype=torch.float32)[None]
-    found = licnn.lateral_inhibition(single, k, a, b)[0].numpy(), licnn.inhibited(single, k, a, b)[0].numpy()
+    found = lateral_inhibition(single, k, a, b)[0].numpy(), inhibited(single, k, a, b)[0].numpy()
     return all(np.abs(f - e).max() < 1e-6 for f, e in zip(found, (inhibition, kept), strict=True))
+
+
+def mach_bands(levels: int = 6, width: int = 20, height: int = 15) -> Tensor:
+    """The stimulus of Figure 6: stripes of equal grey (height, levels * width), from 1 / levels up to 1."""
+    return torch.linspace(1 / levels, 1, levels).repeat_interleave(width).expand(height, -1)
+
+
+def mach_discs(levels: int = 6, width: int = 10) -> Tensor:
+    """The same in two dimensions: discs of equal grey in one another, brighter inwards, each ``width`` pixels
+    wider in radius than the next; (2 * levels * width, same), from 1 / levels up to 1."""
+    place = torch.arange(-levels * width, levels * width) + 0.5
+    radius = torch.hypot(place[:, None], place[None])
+    return (levels - (radius / width).floor()).clamp(min=1) / levels
 
 
 def mach_band_rise(levels: int = 6, width: int = 20) -> stats.Estimate:
     """Inhibition on the dark side of each edge of the stripes minus that in the middle of the dark stripe,
     as a share of the step: mean and interval over edges."""
-    bands = licnn.mach_bands(levels, width)
-    row = licnn.lateral_inhibition(bands[None])[0, len(bands) // 2].numpy()
+    bands = mach_bands(levels, width)
+    row = lateral_inhibition(bands[None])[0, len(bands) // 2].numpy()
     edges = np.arange(1, levels) * width - 1
     return stats.mean_interval((row[edges] - row[edges - width // 2]) * levels, "edges")
+
+
+def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, images: Tensor) -> float:
+    """Multiplications of ``compute()`` over those of a forward pass of ``images``, as torch counts."""
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        model(images)
+    with FlopCounterMode(display=False) as whole:
+        compute()
+    return whole.get_total_flops() / forward.get_total_flops()
 
 
 def switch_effects(
@@ -129,11 +104,11 @@ def switch_effects(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The released code as it is, without inhibition, with each of the text's changes alone, and the text.
 
-    A row each of ``CHANGES``: share of locations kept, share of the picture that the rules mark (%), and mean
-    correlation of attention maps with the released code's; and by name the shares kept (layers, N).
+    A row each of ``LICNN_VARIANTS``: share of locations kept, share of the picture that the rules mark (%),
+    and mean correlation of attention maps with the released code's; and by name the shares kept (layers, N).
     """
-    made = {name: LICNN(model, batch_size=batch_size, **change) for name, change in CHANGES.items()}
-    maps = {name: variant.attribute(images, target).cpu().numpy() for name, variant in made.items()}
+    made = {name: LICNN(model, batch_size=batch_size, **change) for name, change in LICNN_VARIANTS.items()}
+    maps = {name: variant.attribute(images, target) for name, variant in made.items()}
     shares = {name: variant.kept_shares(images, target).cpu().numpy() for name, variant in made.items()}
     rows = [
         {
@@ -141,20 +116,15 @@ def switch_effects(
             "locations kept, %": 100 * float(shares[name].mean()),
             "printed rule marks, %": _marked(maps[name], "printed"),
             "rule with offset marks, %": _marked(maps[name], "offset"),
-            "correlation": np.mean([_correlation(*p) for p in zip(maps["LICNN"], maps[name], strict=True)]),
+            "correlation": float(class_similarity(torch.stack([maps["LICNN"], maps[name]], 1)).mean()),
         }
-        for name in CHANGES
+        for name in made
     ]
     return pd.DataFrame(rows), shares
 
 
-def _marked(maps: np.ndarray, rule: str) -> float:
-    return 100 * float(np.mean([blur.region(saliency, rule) for saliency in maps]))
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    constant = a.min() == a.max() or b.min() == b.max()
-    return 0.0 if constant else float(np.corrcoef(a.ravel().astype(float), b.ravel().astype(float))[0, 1])
+def _marked(maps: Tensor, rule: str) -> float:
+    return 100 * float(np.mean([object_region(saliency, rule) for saliency in maps.cpu().numpy()]))
 
 
 def term_effects(
@@ -165,218 +135,49 @@ def term_effects(
     maps = LICNN(model, batch_size=batch_size).max_c_maps(images, target)
     frames = []
     for name, terms in TERMS.items():
-        kept = torch.stack([(licnn.inhibited(x, **terms) > 0).float().mean((1, 2)) for x in maps]).mean(0)
-        high = torch.stack([licnn.kept_in_high_zones(x, **terms) for x in maps]).mean(0)
+        kept = torch.stack([(inhibited(x, **terms) > 0).float().mean((1, 2)) for x in maps]).mean(0)
+        high = torch.stack([kept_in_high_zones(x, **terms) for x in maps]).mean(0)
         columns = {"image": range(len(images)), "kept": kept.cpu(), "kept_high": high.cpu()}
         frames.append(pd.DataFrame({"terms": name} | columns))
     return pd.concat(frames, ignore_index=True)
 
 
-def protection(terms: pd.DataFrame) -> stats.Estimate:
-    """Share kept in the highest zones with minus without the average term, over images."""
-    with_it, without = (
-        terms.loc[terms["terms"] == name, "kept_high"].to_numpy()
-        for name in ("both terms", "differential term only (a = 0)")
-    )
-    return stats.paired_difference(with_it, without, "images")
+def kept_in_high_zones(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
+    """Share of locations that the gate keeps among the quarter with the highest zone means: maps x (N, H, W)
+    -> (N,). It tells whether the average term protects zones of high response (compare with ``a = 0``)."""
+    mean = functional.avg_pool2d(x[:, None], k, stride=1, padding=k // 2)[:, 0].flatten(1)
+    high = mean.topk(max(1, mean.shape[1] // 4)).indices
+    return (inhibited(x, k, a, b) > 0).flatten(1).gather(1, high).float().mean(1)
 
 
-def people_contrast(
-    model: nn.Module, photos: Sequence[PhotoSet], batch_size: int | None = None
-) -> tuple[pd.DataFrame, stats.Estimate]:
-    """Saliency inside and outside the people in the photographs around whom we drew boxes.
+# ------------------------------------------------------------------------------------------- the maps
 
-    A row a photograph: set, photograph, area (of the people), pointing (whether the highest value lies on
-    them), "inside minus outside" (means, as a share of the map's maximum) and the same for a centre Gaussian;
-    and the estimate of outside minus inside, over photographs.
+
+def object_contrasts(crops: Sequence[Image.Image], maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
+    """How maps (N, H, W) of crops stand out on the objects (N, H, W) bool there: a row a crop.
+
+    Columns: area (of the object), pointing (whether the highest value lies on it), "inside minus outside"
+    (means, as a share of the map's maximum) and the same for a centre Gaussian.
     """
-    frames = []
-    for chosen in map(localisation.people, photos):
-        if not len(chosen):
-            continue
-        crops, images = crops_and_inputs(model, chosen)
-        masks = localisation.box_masks(chosen, model.preprocess)
-        columns = {"set": chosen.name, "photograph": [path.stem for path in chosen.paths]}
-        maps = LICNN(model, batch_size=batch_size).saliency_maps(images)
-        frames.append(pd.DataFrame(columns | _contrasts(crops, maps, masks)))
-    frame = pd.concat(frames, ignore_index=True)
-    return frame, stats.mean_interval(-frame["inside minus outside"].to_numpy(), "images")
-
-
-def object_contrast(
-    model: nn.Module, crops: Sequence[Image.Image], masks: np.ndarray, batch_size: int | None = None
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Saliency maps (N, H, W) of crops with an object of any kind, and how they stand out on its mask (N, H,
-    W): a row an object, columns as in ``people_contrast`` without set and photograph."""
-    images = torch.stack([model.preprocess.normalise(crop) for crop in crops])
-    maps = LICNN(model, batch_size=batch_size).saliency_maps(images).cpu().numpy()
-    return maps, pd.DataFrame(_contrasts(crops, maps, masks))
-
-
-def _contrasts(crops: Sequence[Image.Image], maps: localisation.Maps, masks: np.ndarray) -> dict:
-    centre = np.stack([localisation.baseline_map("centre Gaussian", crop) for crop in crops])
-    return {
+    centre = np.stack([baseline_map("centre Gaussian", crop) for crop in crops])
+    columns = {
         "area": masks.mean((1, 2)),
-        "pointing": localisation.scores(maps, masks)["pointing"].to_numpy(),
-        "inside minus outside": localisation.contrast(maps, masks),
-        "centre Gaussian": localisation.contrast(centre, masks),
+        "pointing": object_scores(maps, masks)["pointing"],
+        "inside minus outside": inside_minus_outside(maps, masks),
+        "centre Gaussian": inside_minus_outside(centre, masks),
     }
-
-
-def boxed_objects(
-    model: nn.Module, photos: PhotoSet, count: int
-) -> tuple[list[Image.Image], Tensor, np.ndarray, Tensor]:
-    """Crops, inputs (N, 3, H, W), masks of the boxes (N, H, W) and labels (N,) of ``count`` photographs, at
-    even steps among those whose boxes mark a part of the crop, and not all of it."""
-    masks = localisation.box_masks(photos, model.preprocess)
-    area = masks.mean((1, 2))
-    usable = np.flatnonzero((area > 0) & (area < 1))
-    positions = usable[evenly(len(usable), count)]
-    chosen = photos.select(positions)
-    return *crops_and_inputs(model, chosen), masks[positions], torch.as_tensor(chosen.labels)
-
-
-def localisation_scores(
-    model: nn.Module,
-    crops: Sequence[Image.Image],
-    images: Tensor,
-    masks: np.ndarray,
-    target: Tensor,
-    batch_size: int,
-    cache_dir: Path | None = None,
-) -> pd.DataFrame:
-    """``localisation.scores`` of every map of images (N, 3, H, W) against masks (N, H, W): rows map, image.
-
-    Maps, in this order: LICNN of the ``target`` classes (N,), with every change of ``CHANGES``; LICNN of the
-    likeliest class, and of the five likeliest; the other methods of ``attribution``; and the baselines of
-    ``localisation``, drawn from the ``crops``. Batches are kept in ``cache_dir`` as they are finished.
-    """
-    weights = classifiers.fingerprint(model)
-    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
-    jobs = [(model, weights, crops[p], images[p], masks[p], target[p], cache_dir) for p in parts]
-    found = side_by_side(_localised, jobs, next(model.parameters()).device)
-    frame = pd.concat(
-        [rows.assign(image=rows["image"] + p.start) for rows, p in zip(found, parts, strict=True)]
-    )
-    order = {name: place for place, name in enumerate(LOCALISED)}
-    return frame.sort_values(
-        ["map", "image"], key=lambda c: c.map(order) if c.name == "map" else c
-    ).reset_index(drop=True)
-
-
-def _localised(
-    model: nn.Module,
-    weights: str,
-    crops: Sequence[Image.Image],
-    images: Tensor,
-    masks: np.ndarray,
-    target: Tensor,
-    cache_dir: Path | None,
-) -> pd.DataFrame:
-    own = (sys.modules[__name__], attribution, licnn, localisation)
-    name = cache.key(*own, images.cpu().numpy(), masks, target.cpu().numpy(), weights)
-    path = cache_dir / f"{name}.npz" if cache_dir else None
-    kept = cache.load_arrays(path) if path else None
-    if kept is None:
-        maps = {name: LICNN(model, **change).attribute(images, target) for name, change in CHANGES.items()}
-        classes = LICNN(model).attention_maps(images)
-        maps["LICNN, likeliest class"] = classes[:, 0]
-        maps["LICNN, five likeliest"] = licnn.l2_normalised(classes.sum(1))
-        for method in attribution.METHODS[1:]:
-            maps[method] = attribution.attribute(method, model, images, target)
-        for kind in localisation.BASELINES:
-            maps[kind] = np.stack([localisation.baseline_map(kind, crop) for crop in crops])
-        kept = {
-            f"{i}": localisation.scores(maps[name], masks).to_numpy(float) for i, name in enumerate(LOCALISED)
-        }
-        if path:
-            cache.save_arrays(path, **kept)
-    frames = [pd.DataFrame(kept[f"{i}"], columns=SCORES) for i in range(len(LOCALISED))]
-    frames = [f.assign(map=name, image=range(len(f))) for f, name in zip(frames, LOCALISED, strict=True)]
-    return pd.concat(frames)[["map", "image", *SCORES]]
+    return pd.DataFrame(columns)
 
 
 def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Means of ``localisation_scores``, a row a map: the scores, energy above the object's area, and the
-    latter's difference from LICNN's with its interval over images."""
+    energy's difference from LICNN's with its interval over images."""
     scores = scores.assign(above=scores["energy"] - scores["area"])
-    table = scores.groupby("map", sort=False)[
-        ["pointing", "auc", "energy", "above", "iou", "iou_area"]
-    ].mean()
-    own = energy_of(scores, "LICNN")
-    found = [stats.paired_difference(energy_of(scores, name), own, "images") for name in table.index]
+    columns = ["pointing", "auc", "energy", "above", "iou", "iou_area"]
+    table = scores.groupby("map", sort=False)[columns].mean()
+    energy = scores.pivot(index="image", columns="map", values="energy")
+    found = [stats.paired_difference(energy[name], energy["LICNN"], "images") for name in table.index]
     return table.assign(against_licnn=[str(estimate) for estimate in found]).reset_index()
-
-
-def energy_of(scores: pd.DataFrame, name: str) -> np.ndarray:
-    """The energy (N,) on the object of the map called ``name``, from ``localisation_scores``."""
-    return scores.loc[scores["map"] == name, "energy"].to_numpy()
-
-
-def composites(
-    model: nn.Module, crops: Sequence[Image.Image], top: np.ndarray, right: np.ndarray, count: int
-) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
-    """Pairs of photographs side by side, for the grid pointing game (Boehle et al., CVPR 2021).
-
-    Photographs whose likeliest class is ``right`` are paired with another one of a different class, at most
-    ``count`` pairs. Returns the pairs' positions, their inputs (N, 3, H, 2 W) and their two classes (N, 2),
-    that of the left half first. The network must average its last feature maps, so that width is free.
-    Raises ValueError when no two photographs are right and of different classes.
-    """
-    good = np.flatnonzero(right)
-    other = np.roll(good, len(good) // 2)
-    pairs = [(i, j) for i, j in zip(good, other, strict=True) if top[i, 0] != top[j, 0]][:count]
-    if not pairs:
-        raise ValueError("no two photographs have right and different classes: take more of them")
-    normalise = model.preprocess.normalise
-    joined = [torch.cat([normalise(crops[i]), normalise(crops[j])], 2) for i, j in pairs]
-    return pairs, torch.stack(joined), torch.tensor([[top[i, 0], top[j, 0]] for i, j in pairs])
-
-
-def own_halves(
-    model: nn.Module, images: Tensor, classes: Tensor, batch_size: int, cache_dir: Path | None = None
-) -> pd.DataFrame:
-    """Where the maps of the two classes of ``composites`` lie: rows map, pair, side (0 left, 1 right), with
-    energy (share of the map in the class's own half) and pointing (whether its highest value lies there).
-
-    Maps: LICNN after and before the softmax, Gradient and Grad-CAM.
-    """
-    weights = classifiers.fingerprint(model)
-    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
-    jobs = [(model, weights, images[p], classes[p], cache_dir) for p in parts]
-    values = np.concatenate(side_by_side(_halves, jobs, next(model.parameters()).device), 1)
-    index = pd.MultiIndex.from_product([HALVED, range(len(images)), (0, 1)], names=["map", "pair", "side"])
-    frame = pd.DataFrame(values.reshape(-1, 2), index=index, columns=["energy", "pointing"]).reset_index()
-    return frame.astype({"pointing": bool})
-
-
-def _halves(
-    model: nn.Module, weights: str, images: Tensor, classes: Tensor, cache_dir: Path | None
-) -> np.ndarray:
-    """Energy and pointing, (maps, images, 2 sides, 2)."""
-    own = (sys.modules[__name__], attribution, licnn)
-    path = (
-        cache_dir / f"{cache.key(*own, images.numpy(), classes.numpy(), weights)}.npz" if cache_dir else None
-    )
-    kept = cache.load_arrays(path) if path else None
-    if kept is None:
-        values = []
-        for name in HALVED:
-            if name.startswith("LICNN"):
-                maps = LICNN(model, softmax="after" in name).attention_maps(images, classes)
-            else:
-                sides = [attribution.attribute(name, model, images, column) for column in classes.T]
-                maps = torch.stack(sides, 1)
-            maps = maps.cpu().numpy()
-            halves = np.stack(np.split(maps, 2, axis=3), 2)  # image, class, half, H, W
-            energy, peak = halves.sum((3, 4)), halves.max((3, 4))
-            own_half = np.arange(2)
-            share = energy[:, own_half, own_half] / np.maximum(energy.sum(2), 1e-30)
-            values.append(np.stack([share, peak.argmax(2) == own_half], 2))
-        kept = {"values": np.stack(values)}
-        if path:
-            cache.save_arrays(path, **kept)
-    return kept["values"]
 
 
 def own_half_table(halves: pd.DataFrame) -> pd.DataFrame:
@@ -403,26 +204,170 @@ def maps_by_stage(
     shown: int = 5,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Maps (H, W) of one image (3, H, W) by every method, for the network as it is and for ``shown`` stages
-    of randomisation at even steps: {stage: {method: map}}."""
+    of randomisation, evenly spread up to the last: {stage: {method: map}}."""
 
     def maps(network: nn.Module) -> dict[str, np.ndarray]:
-        found = {m: attribution.attribute(m, network, image[None], target)[0] for m in methods}
-        return {method: values.cpu().numpy() for method, values in found.items()}
+        return {m: attribute(m, network, image[None], target)[0].cpu().numpy() for m in methods}
 
-    last = len(sanity.stages(model)) - 1
-    wanted = set(np.linspace(0, last, min(shown, last + 1)).round().astype(int))
-    stages = enumerate(sanity.randomized(model, scheme, seed))
+    last = len(randomisation_stages(model)) - 1
+    wanted = last - stats.evenly(last + 1, shown)
+    stages = enumerate(randomized(model, scheme, seed))
     return {"original": maps(model)} | {name: maps(net) for i, (name, net) in stages if i in wanted}
 
 
 def randomisation_estimates(falls: pd.DataFrame) -> dict[str, stats.Estimate]:
-    """LI-F12a and LI-F12b from ``sanity.curves``: LICNN's HOG similarity at the first stage minus at the
-    last, and at the last stage LICNN's minus the mean of the other methods that the paper compares."""
+    """LI-F12a and LI-F12b from ``randomisation_curves``: LICNN's HOG similarity at the first stage minus at
+    the last, and at the last stage LICNN's minus the mean of the other methods that the paper compares."""
     per_image = falls.groupby(["method", "stage", "image"])["hog"].mean()
     first, last = falls["stage"].iloc[0], falls["stage"].iloc[-1]
-    others = [m for m in COMPARED if m in set(falls["method"])]
+    others = [m for m in OTHERS_COMPARED if m in set(falls["method"])]
     mean_of_others = np.mean([per_image[m, last] for m in others], axis=0)
     return {
         "LI-F12a": stats.paired_difference(per_image["LICNN", first], per_image["LICNN", last], "images"),
         "LI-F12b": stats.paired_difference(per_image["LICNN", last], mean_of_others, "images"),
     }
+
+
+# ------------------------------------------------------------------------------------------- blur
+
+
+def blurred_sets(
+    explainer: LICNN,
+    sets: Mapping[str, PhotoSet],
+    natural: Mapping[str, np.ndarray],
+    adversarial: Mapping[str, np.ndarray],
+    plan: Sequence[Variant],
+) -> pd.DataFrame:
+    """``blur_outcomes`` of the photographs of all sets that are natural or adversarial or both, each once.
+
+    ``natural`` and ``adversarial`` hold positions by the name of the set. ``photograph`` is the position in
+    its set; more columns: set (name), natural and adversarial (bool).
+    """
+    frames = []
+    for name, photos in sets.items():
+        members = {"natural": natural.get(name, []), "adversarial": adversarial.get(name, [])}
+        used = np.union1d(*members.values()).astype(int)
+        if len(used):
+            chosen = photos.select(used)
+            crops, boxes = crops_of(explainer.model, chosen), box_masks(chosen, explainer.model.preprocess)
+            names = [path.stem for path in chosen.paths]
+            found = blur_outcomes(explainer, crops, boxes, chosen.accepted, names, plan)
+            place = used[found["photograph"]]
+            marks = {kind: np.isin(place, positions) for kind, positions in members.items()}
+            frames.append(found.assign(photograph=place, set=name, **marks))
+    return pd.concat(frames, ignore_index=True)
+
+
+def accuracy_table(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean covered area (%), top-1 and top-5 accuracy (%) and number of photographs of every variant."""
+    groups = results.groupby(["source", "rule", "where", "radius"], sort=False)
+    table = groups[["area", "top1", "top5"]].mean().mul(100).reset_index()
+    return table.assign(n=groups.size().to_numpy())
+
+
+def outcomes_of(results: pd.DataFrame, column: str, variant: Variant = UNMODIFIED) -> pd.Series:
+    """One variant's column, by the photographs' names; the unmodified ones by default."""
+    wanted = variant._replace(rule=rule_name(variant.rule))._asdict()
+    chosen = results[(results[list(wanted)] == wanted.values()).all(axis=1)]
+    if chosen.empty:
+        raise ValueError(f"no rows for {variant}")
+    return chosen.set_index("name")[column]
+
+
+def paired_outcomes(
+    results: pd.DataFrame, column: str, before: Variant, after: Variant
+) -> tuple[np.ndarray, np.ndarray]:
+    """A column of two variants (n,), of the photographs that have both."""
+    both = pd.concat([outcomes_of(results, column, v) for v in (before, after)], axis=1, join="inner")
+    return both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy()
+
+
+def share_kept(results: pd.DataFrame, variant: Variant, seed: int = 0) -> stats.Estimate:
+    """Top-5 accuracy of a variant as a share of the unmodified accuracy, with the bootstrap interval over
+    photographs (both accuracies drawn together). Raises ValueError when no unmodified one is right."""
+    before, after = paired_outcomes(results, "top5", UNMODIFIED, variant)
+    if not before.any():
+        raise ValueError("no unmodified photograph is right")
+    drawn = np.random.default_rng(seed).integers(len(before), size=(4000, len(before)))
+    right = before[drawn].sum(1)
+    ratios = (after[drawn].sum(1) / np.maximum(right, 1))[right > 0]
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return stats.Estimate(after.sum() / before.sum(), float(low), float(high), len(before), unit="images")
+
+
+def accuracy_change(results: pd.DataFrame, column: str, before: Variant, after: Variant) -> stats.Estimate:
+    """Change of accuracy in points between two variants, by McNemar's test, of photographs that have both."""
+    return stats.mcnemar(*paired_outcomes(results, column, before, after))
+
+
+def accuracy_changes(
+    results: pd.DataFrame, compared: Mapping[str, tuple[Variant, Variant]], column: str = "top5"
+) -> pd.DataFrame:
+    """``accuracy_change`` of named pairs of variants (before, after) that have rows (photographs without
+    boxes have none for theirs): a row a pair, with the area that each leaves sharp or covers (%), the change
+    in points with its interval (low, high), the smallest change that so many could show, and n."""
+    present = set(zip(results["source"], results["rule"], strict=True))
+    rows = []
+    for name, pair in compared.items():
+        if all((variant.source, rule_name(variant.rule)) in present for variant in pair):
+            areas = [100 * outcomes_of(results, "area", variant).mean() for variant in pair]
+            named = {"comparison": name, "area before, %": areas[0], "area after, %": areas[1]}
+            rows.append(named | accuracy_change(results, column, *pair).row("points"))
+    return pd.DataFrame(rows).drop(columns="p")
+
+
+def control_changes(results: pd.DataFrame, area: float = AREA) -> pd.DataFrame:
+    """How much more blurring costs outside (and inside) LICNN's region than outside (inside) regions of the
+    same area that come from elsewhere: negative is worse for LICNN's side."""
+    last, pairs = max(RADII), {}
+    for where in SIDES:
+        for kind in BASELINES:
+            other = Variant(kind, area, where, last)
+            pairs[f"{where}: LICNN minus {kind}"] = other, other._replace(source="LICNN")
+    boxes = Variant("boxes", "boxes", "background", last)
+    for kind in (*BASELINES, "boxes"):
+        pair = boxes._replace(source=kind), boxes._replace(source="LICNN")
+        pairs[f"background: LICNN minus {kind}, area of the boxes"] = pair
+    boxes = boxes._replace(where="object")
+    pairs["object: LICNN minus boxes, area of the boxes"] = boxes, boxes._replace(source="LICNN")
+    return accuracy_changes(results, pairs)
+
+
+def area_curve(results: pd.DataFrame, areas: Sequence[float] = AREAS, column: str = "top5") -> pd.DataFrame:
+    """Accuracy (%) against the share of the picture left sharp, background blurred at the largest radius.
+
+    Rows source, area (%), accuracy, low, high (95 % intervals over photographs).
+    """
+    rows = []
+    for source in ("LICNN", *BASELINES):
+        for area in areas:
+            right = outcomes_of(results, column, Variant(source, area, "background", max(RADII)))
+            found = stats.mean_interval(100.0 * right.to_numpy(), "images", (0, 100))
+            rows.append({"source": source, "area": 100 * area} | found.row("accuracy"))
+    return pd.DataFrame(rows)[["source", "area", "accuracy", "low", "high"]]
+
+
+def turned_photographs(results: pd.DataFrame, variant: Variant) -> pd.DataFrame:
+    """The photographs whose top-5 correctness a variant changes: name, set, photograph (position in its set),
+    whether it was right before (right_before), and the likeliest class before and after."""
+    place = results.drop_duplicates("name").set_index("name")[["set", "photograph"]]
+    columns = {
+        "right_before": outcomes_of(results, "top5"),
+        "right_after": outcomes_of(results, "top5", variant),
+        "before": outcomes_of(results, "first"),
+        "after": outcomes_of(results, "first", variant),
+    }
+    both = pd.concat([place, pd.DataFrame(columns)], axis=1, join="inner").rename_axis("name").reset_index()
+    changed = both[both["right_before"] != both["right_after"]]
+    return changed.drop(columns="right_after").reset_index(drop=True)
+
+
+def turned_counts(results: pd.DataFrame, variant: Variant, photographs: str) -> dict[str, object]:
+    """How many photographs a variant turns, both ways: a row with wrong to right, right to wrong, the balance
+    (% of all) with its interval, and the p value of McNemar's test."""
+    before = turned_photographs(results, variant)["right_before"]
+    balance = accuracy_change(results, "top5", UNMODIFIED, variant)
+    counts = {"wrong to right": int((~before).sum()), "right to wrong": int(before.sum())}
+    return (
+        {"photographs": photographs, "n": balance.n} | counts | {"balance, %": str(balance), "p": balance.p}
+    )

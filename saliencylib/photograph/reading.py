@@ -1,35 +1,27 @@
-"""One photograph of your own through all three papers: ``./run_all.sh photo FILE``.
+"""A photograph of your own: ``./run_all.sh photo FILE``.
 
-Reads what cameras, phones and the web produce and hands it on as an upright RGB picture; runs notebook
-``05_your_own_photograph`` on it.
+Reads what cameras, phones and the web produce and hands it on as an upright RGB picture.
 """
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pi_heif
-import torch
 from PIL import Image, ImageOps
-from torch import nn
-from torchvision.transforms.functional import center_crop, resize
 
-from saliencylib.licnn.method import blur, localisation, sanity
-from saliencylib.study import cache
-from saliencylib import data, saliency
-from saliencylib.licnn.classifiers import Preprocess
-from saliencylib.licnn.localisation import BASELINES
+from saliencylib.data.photosets import photographs
+from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.study.keep import digest
 
-DEFAULT = "coffee"  # the photograph of notebook 05 until another is asked for
-LONGEST = 1024  # pixels of the longer side that are kept: all that any method here can use
-SHORTEST = 32  # pixels that a side must have, for the maps to have something to compare
+DEFAULT_PHOTOGRAPH = "coffee"  # that of notebook 05 until another is asked for
+LONGEST_SIDE = 1024  # pixels of the longer side that are kept: all that any method here can use
+SHORTEST_SIDE = 32  # pixels that a side must have, for the maps to have something to compare
 MAP_SIDE = 400  # the size of photograph for which region contrast was made
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million: beyond it Pillow suspects an attack
-HOW = "save it as JPEG or PNG with any picture program and use that file"
+REMEDY = "save it as JPEG or PNG with any picture program and use that file"
 
 pi_heif.register_heif_opener()
 
@@ -38,8 +30,8 @@ pi_heif.register_heif_opener()
 class Photograph:
     """A photograph, upright, in RGB and of a size that every method here can take.
 
-    ``picture`` has sides of ``SHORTEST`` to ``LONGEST`` pixels; ``size`` is the (width, height) of the file;
-    ``notes`` say what was done to it, a clause each; ``credit`` names the author of those that ship.
+    ``picture`` has sides of ``SHORTEST_SIDE`` to ``LONGEST_SIDE`` pixels; ``size`` is the (width, height) of
+    the file; ``notes`` say what was done to it, a clause each; ``credit`` names the author, where known.
     """
 
     name: str
@@ -59,10 +51,10 @@ def photograph(source: str | Path) -> Photograph:
 
     Any format that Pillow reads, and HEIF; any orientation (EXIF), bit depth and colour model; what is
     transparent is laid on white; of several frames the first is taken; 1 to ``MOST_PIXELS`` pixels. Raises
-    ``data.DataNotFound`` when there is no such file, and ``data.DataInvalid`` when it cannot be read as a
+    ``DataNotFound`` when there is no such file, and ``DataInvalid`` when it cannot be read as a
     picture; both name the file and the remedy.
     """
-    known = data.photographs()
+    known = photographs()
     for index, path in enumerate(known.paths):
         if path.stem == str(source):
             return _prepared(path, known.credits[index])
@@ -71,10 +63,10 @@ def photograph(source: str | Path) -> Photograph:
 
 def _prepared(path: Path, credit: str = "") -> Photograph:
     if not path.exists():
-        names = ", ".join(known.stem for known in data.photographs().paths)
-        raise data.DataNotFound(f"there is no file {path}: give the path of a photograph, or one of {names}")
+        names = ", ".join(known.stem for known in photographs().paths)
+        raise DataNotFound(f"there is no file {path}: give the path of a photograph, or one of {names}")
     if not path.is_file():
-        raise data.DataInvalid(f"{path} is not a file: give the path of one photograph")
+        raise DataInvalid(f"{path} is not a file: give the path of one photograph")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -83,15 +75,15 @@ def _prepared(path: Path, credit: str = "") -> Photograph:
                     raise Image.DecompressionBombError
                 size, notes, picture = image.size, *_upright_rgb(image)
     except Image.DecompressionBombError as error:
-        raise data.DataInvalid(
+        raise DataInvalid(
             f"{path} has more than the {MOST_PIXELS / 1e6:.0f} million pixels that are read: "
             "save a smaller copy"
         ) from error
     except PermissionError as error:
-        raise data.DataInvalid(f"{path} may not be read: change its rights") from error
+        raise DataInvalid(f"{path} may not be read: change its rights") from error
     except Exception as error:  # Pillow's readers raise types of their own for damaged files
-        raise data.DataInvalid(f"{path} is not a picture that can be read ({error}): {HOW}") from error
-    fitted = _fitted(picture, LONGEST, SHORTEST)
+        raise DataInvalid(f"{path} is not a picture that can be read ({error}): {REMEDY}") from error
+    fitted = _fitted(picture, LONGEST_SIDE, SHORTEST_SIDE)
     if fitted.size != picture.size:
         shape = "{}x{}".format(*picture.size), "{}x{}".format(*fitted.size)
         notes.append(f"resized from {shape[0]} to {shape[1]} pixels")
@@ -135,86 +127,10 @@ def _fitted(picture: Image.Image, longest: int, shortest: int) -> Image.Image:
 
 
 def folder_name(source: str) -> str | None:
-    """The run folder of a photograph, from its name and content; None for ``DEFAULT``, which belongs to every
-    run and goes into the profile's folder. Raises as ``photograph`` does."""
-    if source == DEFAULT:
+    """The run folder of a photograph, from its name and content; None for ``DEFAULT_PHOTOGRAPH``, which
+    belongs to every run and goes into the profile's folder. Raises as ``photograph`` does."""
+    if source == DEFAULT_PHOTOGRAPH:
         return None
     photo = photograph(source)
-    content = cache.key(np.asarray(photo.picture), photo.name)
+    content = digest(np.asarray(photo.picture), photo.name)
     return f"photo-{re.sub(r'[^A-Za-z0-9_]+', '-', photo.name)[:40].strip('-')}-{content[:4]}"
-
-
-# ---------------------------------------------------------------- what is measured
-
-
-def bottom_up_maps(photo: Photograph) -> dict[str, np.ndarray]:
-    """Every map of ``saliency.METHODS`` by its name: (H, W) float32 in [0, 1], of ``photo.pixels``."""
-    names = {name: name.capitalize() if name == "alpha" else name.upper() for name in saliency.METHODS}
-    return {names[name]: of(photo.pixels) for name, of in saliency.METHODS.items()}
-
-
-def on_crop(values: np.ndarray, picture: Image.Image, preprocess: Preprocess) -> np.ndarray:
-    """The part of a map (h, w) of the whole picture that the classifier's crop shows: (crop, crop)."""
-    whole = Image.fromarray(values.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
-    tensor = torch.from_numpy(np.asarray(whole).copy())[None, None]
-    return center_crop(resize(tensor, preprocess.side, antialias=True), preprocess.crop)[0, 0].numpy()
-
-
-def agreement(maps: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Spearman's rank correlation of every two maps of one shape, (n, n) with the maps' names; 0 where one of
-    them is constant."""
-    names = list(maps)
-    values = [[sanity.spearman_similarity(maps[a], maps[b], absolute=False) for b in names] for a in names]
-    return pd.DataFrame(values, index=names, columns=names)
-
-
-def likeliest(model: nn.Module, crops: Sequence[Image.Image], top: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """The ``top`` likeliest classes of crops, best first, int64 (N, top), and all probabilities (N, 1000)."""
-    batch = torch.stack([model.preprocess.normalise(crop) for crop in crops])
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        found = model(batch.to(device).contiguous(memory_format=torch.channels_last)).softmax(1).cpu()
-    return found.topk(top).indices.numpy(), found.numpy()
-
-
-def class_table(model: nn.Module, crops: Mapping[str, Image.Image]) -> pd.DataFrame:
-    """The five likeliest classes of crops with their probabilities, as text: a column a crop, by name."""
-    top, probabilities = likeliest(model, list(crops.values()))
-    columns = {
-        name: [f"{model.classes[index]} {row[index]:.1%}" for index in best]
-        for name, best, row in zip(crops, top, probabilities, strict=True)
-    }
-    return pd.DataFrame(columns)
-
-
-def blurred_crops(crop: Image.Image, region: np.ndarray) -> dict[str, Image.Image]:
-    """The crop as it is, and with background and object blurred at the largest radius of the experiment."""
-    radius = max(blur.RADII)
-    return {"as it is": crop} | {
-        f"{where} blurred": blur.blurred(crop, region, radius, where) for where in blur.SIDES
-    }
-
-
-def blur_effects(model: nn.Module, crop: Image.Image, saliency_map: np.ndarray, share: float) -> pd.DataFrame:
-    """What blur does to the likeliest class: a row for the crop as it is, and two (background and object)
-    for each region of ``share`` of the crop, by LICNN's map and by those that ask no classifier.
-
-    Columns: region (whose map; "" for none), picture, first (the likeliest class), probability (of it) and
-    before (the probability of the class that was likeliest without blur).
-    """
-    maps = {"LICNN": saliency_map} | {kind: localisation.baseline_map(kind, crop) for kind in BASELINES}
-    rows, crops = [("", "as it is")], [crop]
-    for kind, values in maps.items():
-        pictures = blurred_crops(crop, blur.region(values, share))
-        rows += [(kind, name) for name in list(pictures)[1:]]
-        crops += list(pictures.values())[1:]
-    top, probabilities = likeliest(model, crops, 1)
-    return pd.DataFrame(
-        {
-            "region": [kind for kind, _ in rows],
-            "picture": [name for _, name in rows],
-            "first": [model.classes[index] for index in top[:, 0]],
-            "probability": probabilities.max(1),
-            "before": probabilities[:, top[0, 0]],
-        }
-    )

@@ -1,4 +1,4 @@
-"""The networks of the study: Sal-Mask with its two classifiers; the others come from their own modules."""
+"""The masked network of paper 1 (Sal-Mask) and its two classifiers, a reduced AlexNet and a reduced NIN."""
 
 import math
 from collections import OrderedDict
@@ -8,9 +8,6 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
-
-from saliencylib.licnn.classifiers import load_classifier as load_classifier
-from saliencylib.shallow_cnn.network import shallow_saliency_cnn as shallow_saliency_cnn
 
 
 class SalMask(nn.Module):
@@ -226,9 +223,18 @@ def connected(plain: Classifier, connection: str = "first") -> SalMask:
     raise ValueError(f"connection must be one of {', '.join(CONNECTIONS)}, not {connection!r}")
 
 
-def parameters(network: nn.Module) -> int:
+def parameter_count(network: nn.Module) -> int:
     """How many numbers a network learns."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def width_of_equal_size(name: str, width: float, size: int, classes: int = 10) -> float:
+    """The smallest width whose plain network has at least the parameters of one with a learned mask."""
+    build, wider = NETWORKS[name], width
+    goal = parameter_count(connected(build(classes, width, size, 0.0), "learned"))
+    while parameter_count(build(classes, wider, size, 0.0)) < goal:
+        wider += width / 256
+    return wider
 
 
 def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
@@ -238,18 +244,19 @@ def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
     """
     rows = []
 
-    def note(name: str, layer: nn.Module) -> Callable:
-        def hook(_module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
-            kernel = getattr(layer, "kernel_size", 0)
-            kernel = kernel[0] if isinstance(kernel, tuple) else kernel
-            side = output.shape[2] if output.ndim == 4 else 1
-            kind = type(layer).__name__
-            rows.append((name.split(".")[-1], kind, kernel, output.shape[1], side, parameters(layer)))
-
-        return hook
+    def note(name: str, layer: nn.Module, output: torch.Tensor) -> None:
+        kernel = getattr(layer, "kernel_size", 0)
+        kernel = kernel[0] if isinstance(kernel, tuple) else kernel
+        side = output.shape[2] if output.ndim == 4 else 1
+        rows.append((name, type(layer).__name__, kernel, output.shape[1], side, parameter_count(layer)))
 
     leaves = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
-    handles = [layer.register_forward_hook(note(name, layer)) for name, layer in leaves]
+    handles = [
+        layer.register_forward_hook(
+            lambda layer, _, output, name=name: note(name.split(".")[-1], layer, output)
+        )
+        for name, layer in leaves
+    ]
     try:
         with torch.no_grad():
             network(torch.zeros(1, 3, size, size))

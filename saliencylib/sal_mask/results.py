@@ -1,7 +1,9 @@
 """What the trainings of paper 1 show: tables, paired gains and the estimates behind the verdicts.
 
-A log has a row an epoch of every training, as ``training.runs`` gives it: the columns of ``training.KEYS``,
-epoch, loss, accuracy, accuracy_even, accuracy_odd. Everything is paired by seed.
+A log has a row an epoch of every training, as ``training.accuracies_by_epoch`` gives it: the columns of
+``training.RECIPE_KEYS``, epoch, loss, accuracy, accuracy_even, accuracy_odd. Everything is paired by seed;
+``at`` is a column of ``accuracy_by_training``: "best" (epoch), "last" or "elsewhere". Tables of gains end in
+the columns points, low, high, p, smallest visible and seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from saliencylib import stats
-from saliencylib.sal_mask.experiment import CHAIN, DEGRADED, MASKS
-from saliencylib.sal_mask.training import KEYS
+from saliencylib.sal_mask.masks import DEGRADED_MASKS, MASK_CHAIN, PAPER_MASKS
+from saliencylib.sal_mask.training import RECIPE_KEYS
+from saliencylib.stats import Estimate, mean_interval, paired_difference
 
-PRINTED = {
+PRINTED_ACCURACIES = {
     ("alexnet", "plain"): 61.74,
     ("alexnet", "RC"): 62.72,
     ("alexnet", "Alpha"): 63.24,
@@ -23,8 +25,8 @@ PRINTED = {
     ("nin", "Alpha"): 57.83,
 }
 NETWORK_NAMES = {"alexnet": "AlexNet", "nin": "NIN"}
-COMPARISONS = (("RC", "plain"), ("Alpha", "plain"), ("grey", "plain"), ("RC", "grey"), ("Alpha", "grey"))
-STEPS = {
+MASK_PAIRS = (("RC", "plain"), ("Alpha", "plain"), ("grey", "plain"), ("RC", "grey"), ("Alpha", "grey"))
+CHAIN_STEPS = {
     "grey": "being a mask at all (grey minus plain)",
     "centre": "being centred (centre minus grey)",
     "shuffled": "having the form of saliency (shuffled minus centre)",
@@ -32,46 +34,55 @@ STEPS = {
 }
 
 
-def scores(log: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy (%) of every training: the columns of ``KEYS``, best, last and elsewhere.
+def accuracy_by_training(log: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy (%) of every training: the columns of ``RECIPE_KEYS``, best, last and elsewhere.
 
     best is the best epoch's, as the paper reports it, last the last epoch's. elsewhere is the mean of two:
     the epoch that is best on the test images of even number, judged on those of odd number, and vice versa;
     so it has the best epoch's advantage without the luck of having been chosen on the images it is judged by.
     """
     rows = []
-    for keys, run in log.sort_values("epoch").groupby(KEYS, sort=False):
+    for keys, run in log.sort_values("epoch", kind="stable").groupby(RECIPE_KEYS, sort=False):
         even, odd = run["accuracy_even"].to_numpy(), run["accuracy_odd"].to_numpy()
         elsewhere = (odd[even.argmax()] + even[odd.argmax()]) / 2
         rows.append((*keys, run["accuracy"].max(), run["accuracy"].iloc[-1], elsewhere))
-    return pd.DataFrame(rows, columns=[*KEYS, "best", "last", "elsewhere"])
+    return pd.DataFrame(rows, columns=[*RECIPE_KEYS, "best", "last", "elsewhere"])
 
 
-def by_seed(log: pd.DataFrame, at: str = "best", **which: object) -> pd.Series:
-    """The accuracies (%) of the trainings with these keys, by seed; ``at`` is a column of ``scores``.
+def accuracy_by_seed(log: pd.DataFrame, at: str = "best", **which: object) -> pd.Series:
+    """The accuracies (%) of the trainings with these keys, by seed.
 
     Raises ValueError when the keys leave no training, or more than one a seed.
     """
-    table = scores(log)
-    for key, value in which.items():
-        table = table[table[key] == value]
+    table = accuracy_by_training(log[(log[list(which)] == pd.Series(which)).all(axis=1)])
     found = table.set_index("seed")[at]
     if found.empty or not found.index.is_unique:
         raise ValueError(f"{which} fits {len(found)} trainings of {found.index.nunique()} seeds")
     return found
 
 
-def difference(
+def paired_gain(
     log: pd.DataFrame, of: Mapping[str, object], over: Mapping[str, object], at: str = "best"
-) -> stats.Estimate:
+) -> Estimate:
     """Accuracy of the trainings ``of`` minus those ``over``, in points, over the seeds that both have."""
-    gained = (by_seed(log, at, **of) - by_seed(log, at, **over)).dropna()
-    return stats.mean_interval(gained)
+    return mean_interval((accuracy_by_seed(log, at, **of) - accuracy_by_seed(log, at, **over)).dropna())
 
 
-def gain(log: pd.DataFrame, network: str, mask: str, over: str = "plain", at: str = "best") -> stats.Estimate:
-    """Accuracy of ``mask`` minus that of ``over`` in points, paired by seed, at the best or last epoch."""
-    return difference(log, {"network": network, "mask": mask}, {"network": network, "mask": over}, at)
+def mask_gain(log: pd.DataFrame, network: str, mask: str, over: str = "plain", at: str = "best") -> Estimate:
+    """Accuracy of ``mask`` minus that of ``over`` in points, paired by seed, on one network."""
+    return paired_gain(log, {"network": network, "mask": mask}, {"network": network, "mask": over}, at)
+
+
+def gains_over_plain(log: pd.DataFrame, *by: str, at: str = "best") -> pd.DataFrame:
+    """The gain of all masked trainings over plain ones, a row for each combination of the keys ``by``.
+
+    They are compared with the plain trainings of the same network and, when ``by`` has it, width.
+    """
+    rows = []
+    for which in log.query("mask != 'plain'")[list(by)].drop_duplicates().to_dict("records"):
+        plain = {key: which[key] for key in ("network", "width") if key in by} | {"mask": "plain"}
+        rows.append(which | paired_gain(log, which, plain, at).row("points", "seeds"))
+    return pd.DataFrame(rows)
 
 
 def accuracy_table(log: pd.DataFrame, network: str, data_name: str) -> pd.DataFrame:
@@ -81,13 +92,13 @@ def accuracy_table(log: pd.DataFrame, network: str, data_name: str) -> pd.DataFr
     the test set is worth: best minus last epoch, and best minus the epoch chosen on the other half.
     """
     rows = []
-    for mask in MASKS:
-        runs = scores(log).query("network == @network and mask == @mask")
-        best = stats.mean_interval(runs["best"])
+    for mask in PAPER_MASKS:
+        runs = accuracy_by_training(log.query("network == @network and mask == @mask"))
+        best = mean_interval(runs["best"])
         rows.append(
             {
                 "mask": mask,
-                "printed (STL-10, best epoch)": PRINTED.get((network, mask), np.nan),
+                "printed (STL-10, best epoch)": PRINTED_ACCURACIES.get((network, mask), np.nan),
                 f"best epoch ({data_name})": best.value,
                 "low": best.low,
                 "high": best.high,
@@ -101,51 +112,42 @@ def accuracy_table(log: pd.DataFrame, network: str, data_name: str) -> pd.DataFr
 
 
 def gains_table(log: pd.DataFrame) -> pd.DataFrame:
-    """Paired gains over plain and over grey, at the best and at the last epoch: points, interval, p."""
+    """Paired gains over plain and over grey: a row a network, comparison and epoch ("best" or "last")."""
     rows = []
     for network in log["network"].unique():
-        for mask, over in COMPARISONS:
+        for mask, over in MASK_PAIRS:
             for at in ("best", "last"):
-                found = gain(log, network, mask, over, at)
-                rows.append(
-                    {"network": network, "comparison": f"{mask} minus {over}", "epoch": at} | _row(found)
-                )
+                names = {"network": network, "comparison": f"{mask} minus {over}", "epoch": at}
+                rows.append(names | mask_gain(log, network, mask, over, at).row("points", "seeds"))
     return pd.DataFrame(rows)
 
 
 def selection_table(log: pd.DataFrame) -> pd.DataFrame:
     """What the best epoch's accuracy exceeds, over all trainings of a network: a row a network and rival.
 
-    Rows: network, rival ("last epoch" or "epoch chosen on the other half"), points with interval.
+    Rows: network, rival ("last epoch" or "epoch chosen on the other half"), points with interval, trainings.
     """
-    names = {"last": "last epoch", "elsewhere": "epoch chosen on the other half"}
     rows = []
-    for network, runs in scores(log).groupby("network", sort=False):
-        for column, rival in names.items():
-            excess = stats.mean_interval(runs["best"] - runs[column], unit="trainings")
-            rows.append({"network": network, "rival": rival} | _row(excess))
-    return pd.DataFrame(rows).rename(columns={"seeds": "trainings"})
+    for network, runs in accuracy_by_training(log).groupby("network", sort=False):
+        for column, rival in {"last": "last epoch", "elsewhere": "epoch chosen on the other half"}.items():
+            excess = mean_interval(runs["best"] - runs[column], unit="trainings")
+            rows.append({"network": network, "rival": rival} | excess.row("points", "trainings"))
+    return pd.DataFrame(rows)
 
 
-def controls_table(log: pd.DataFrame, at: str = "best") -> pd.DataFrame:
-    """The gain of every mask over plain, a row a network and mask, paired by seed: points, interval, p."""
-    pairs = log[["network", "mask"]].drop_duplicates().query("mask != 'plain'").itertuples(index=False)
-    return pd.DataFrame([{"network": n, "mask": m} | _row(gain(log, n, m, "plain", at)) for n, m in pairs])
-
-
-def chain_table(log: pd.DataFrame, at: str = "best") -> pd.DataFrame:
-    """RC's gain over plain, taken apart along ``CHAIN``: steps that add one property each and add up to it.
+def chain_table(log: pd.DataFrame) -> pd.DataFrame:
+    """RC's gain over plain, taken apart along ``MASK_CHAIN``: steps that add one property each.
 
     A row a network and step: network, step, what (the property), points with interval. Only seeds that all
-    masks of the chain have are used, so that the steps' points add up exactly.
+    masks of the chain have are used, so that the steps' points add up exactly to the gain.
     """
     rows = []
     for network in log["network"].unique():
-        columns = {mask: by_seed(log, at, network=network, mask=mask) for mask in CHAIN}
+        columns = {mask: accuracy_by_seed(log, network=network, mask=mask) for mask in MASK_CHAIN}
         table = pd.DataFrame(columns).dropna()
-        for before, after in zip(CHAIN, CHAIN[1:], strict=False):
-            found = stats.mean_interval(table[after] - table[before])
-            rows.append({"network": network, "step": after, "what": STEPS[after]} | _row(found))
+        for before, (after, what) in zip(MASK_CHAIN, CHAIN_STEPS.items(), strict=False):
+            found = mean_interval(table[after] - table[before])
+            rows.append({"network": network, "step": after, "what": what} | found.row("points", "seeds"))
     return pd.DataFrame(rows)
 
 
@@ -162,58 +164,43 @@ def chain_words(chain: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def place_table(log: pd.DataFrame, at: str = "best") -> pd.DataFrame:
-    """Gains over plain for every connection and mask: rows network, connection, mask, points, interval."""
-    rows = []
-    masked = log[log["mask"] != "plain"][["network", "connection", "mask"]].drop_duplicates()
-    for network, connection, mask in masked.itertuples(index=False):
-        which = {"network": network, "connection": connection, "mask": mask}
-        found = difference(log, which, {"network": network, "mask": "plain"}, at)
-        rows.append(which | _row(found))
-    return pd.DataFrame(rows)
-
-
-def averaged_minus_raw(log: pd.DataFrame, at: str = "best") -> stats.Estimate:
+def averaged_minus_raw(log: pd.DataFrame) -> Estimate:
     """Accuracy with the averaged minus with the raw mask, points, mean over all masks, by seed (SM-X1)."""
-    table = scores(log).query("connection in ('first', 'raw') and mask != 'plain'")
-    means = table.groupby(["connection", "seed"])[at].mean()
-    return stats.paired_difference(means["first"], means["raw"])
+    table = accuracy_by_training(log.query("connection in ('first', 'raw') and mask != 'plain'"))
+    means = table.groupby(["connection", "seed"])["best"].mean()
+    return paired_difference(means["first"], means["raw"])
 
 
-def learned_table(log: pd.DataFrame, widths: Mapping[str, float], at: str = "best") -> pd.DataFrame:
+def learned_table(log: pd.DataFrame, widths: Mapping[str, float]) -> pd.DataFrame:
     """Gains over plain of RC, a wider plain network and learned masks: network, what, points, interval.
 
     ``widths`` gives the width of the networks that are not widened, by network.
     """
     rows = []
     for network in log["network"].unique():
-        width = widths[network]
-        plain = {"network": network, "width": width, "connection": "first", "mask": "plain"}
-        wide = max(log.query("network == @network")["width"])
+        plain = {"network": network, "width": widths[network], "connection": "first", "mask": "plain"}
         variants = {
-            "RC mask": plain | {"mask": "RC"},
-            "wider plain network": plain | {"width": wide},
-            "mask learned from the image": plain | {"connection": "learned"},
-            "mask learned from image and RC": plain | {"connection": "learned", "mask": "RC"},
+            "RC mask": {"mask": "RC"},
+            "wider plain network": {"width": max(log.query("network == @network")["width"])},
+            "mask learned from the image": {"connection": "learned"},
+            "mask learned from image and RC": {"connection": "learned", "mask": "RC"},
         }
-        for what, which in variants.items():
-            rows.append({"network": network, "what": what} | _row(difference(log, which, plain, at)))
+        for what, change in variants.items():
+            found = paired_gain(log, plain | change, plain)
+            rows.append({"network": network, "what": what} | found.row("points", "seeds"))
     return pd.DataFrame(rows)
 
 
-def width_table(log: pd.DataFrame, at: str = "best") -> pd.DataFrame:
+def width_table(log: pd.DataFrame) -> pd.DataFrame:
     """Gains over plain of each width: rows network, width, mask, plain (accuracy %), points, interval."""
-    rows = []
-    masked = log[log["mask"] != "plain"][["network", "width", "mask"]].drop_duplicates()
-    for network, width, mask in masked.sort_values(["network", "mask", "width"]).itertuples(index=False):
-        which = {"network": network, "width": width}
-        plain = by_seed(log, at, **which, mask="plain").mean()
-        found = difference(log, which | {"mask": mask}, which | {"mask": "plain"}, at)
-        rows.append(which | {"mask": mask, "plain": plain} | _row(found))
-    return pd.DataFrame(rows)
+    table = gains_over_plain(log, "network", "width", "mask").sort_values(["network", "mask", "width"])
+    pairs = zip(table["network"], table["width"], strict=True)
+    plain = [accuracy_by_seed(log, network=n, width=w, mask="plain").mean() for n, w in pairs]
+    table.insert(3, "plain", plain)
+    return table.reset_index(drop=True)
 
 
-def quality_table(log: pd.DataFrame, quality: Mapping[str, float], at: str = "best") -> pd.DataFrame:
+def quality_table(log: pd.DataFrame, quality: Mapping[str, float]) -> pd.DataFrame:
     """The gain over plain of every mask with a known quality, best mask first.
 
     ``quality`` is the mean AUC against the object by mask. Rows mask, kind ("degraded truth" or "computed
@@ -221,32 +208,31 @@ def quality_table(log: pd.DataFrame, quality: Mapping[str, float], at: str = "be
     """
     rows = []
     for mask, auc in sorted(quality.items(), key=lambda pair: -pair[1]):
-        found = difference(log, {"mask": mask}, {"mask": "plain"}, at)
-        kind = "degraded truth" if mask in ("true", *DEGRADED) else "computed map"
-        rows.append({"mask": mask, "kind": kind, "auc": auc} | _row(found))
+        kind = "degraded truth" if mask in ("true", *DEGRADED_MASKS) else "computed map"
+        found = paired_gain(log, {"mask": mask}, {"mask": "plain"})
+        rows.append({"mask": mask, "kind": kind, "auc": auc} | found.row("points", "seeds"))
     return pd.DataFrame(rows)
 
 
 def quality_correlation(
-    log: pd.DataFrame, quality: Mapping[str, float], only: Sequence[str] | None = None, at: str = "best"
-) -> stats.Estimate:
+    log: pd.DataFrame, quality: Mapping[str, float], only: Sequence[str] | None = None
+) -> Estimate:
     """Spearman's rank correlation of map quality and accuracy gain over masks, one a seed (SM-X2).
 
     Over all masks of ``quality``, or over those of ``only``.
     """
     names = [name for name in quality if only is None or name in only]
-    gains = {name: by_seed(log, at, mask=name) - by_seed(log, at, mask="plain") for name in names}
-    table = pd.DataFrame(gains).dropna()
-    ranks = [
-        spearmanr([quality[name] for name in names], row[names]).statistic for _, row in table.iterrows()
-    ]
-    return stats.mean_interval(np.array(ranks), limits=(-1, 1))
+    plain = accuracy_by_seed(log, mask="plain")
+    table = pd.DataFrame({name: accuracy_by_seed(log, mask=name) - plain for name in names}).dropna()
+    aucs = [quality[name] for name in names]
+    ranks = [spearmanr(aucs, row).statistic for row in table.to_numpy()]
+    return mean_interval(np.array(ranks), limits=(-1, 1))
 
 
 def loss_table(elsewhere: pd.DataFrame, clean: str) -> pd.DataFrame:
     """Accuracy that each mask loses from the images ``clean`` to other sets, and how much less than plain.
 
-    ``elsewhere`` is what ``training.accuracy_elsewhere`` gives. Rows images, mask, accuracy (%), lost
+    ``elsewhere`` is what ``training.accuracies_elsewhere`` gives. Rows images, mask, accuracy (%), lost
     (points), then plain's loss minus this mask's (points, interval): positive where the mask protects.
     """
     table = elsewhere.pivot(index="seed", columns=["images", "mask"], values="accuracy")
@@ -254,26 +240,21 @@ def loss_table(elsewhere: pd.DataFrame, clean: str) -> pd.DataFrame:
     for images in elsewhere["images"].unique():
         for mask in elsewhere["mask"].unique():
             lost = table[clean, mask] - table[images, mask]
-            spared = stats.mean_interval(table[clean, "plain"] - table[images, "plain"] - lost)
-            row = {
-                "images": images,
-                "mask": mask,
-                "accuracy": table[images, mask].mean(),
-                "lost": lost.mean(),
-            }
-            rows.append(row | _row(spared))
+            spared = mean_interval(table[clean, "plain"] - table[images, "plain"] - lost)
+            means = {"accuracy": table[images, mask].mean(), "lost": lost.mean()}
+            rows.append({"images": images, "mask": mask} | means | spared.row("points", "seeds"))
     return pd.DataFrame(rows)
 
 
-def spared(elsewhere: pd.DataFrame, clean: str, images: str) -> stats.Estimate:
+def spared_by_masks(elsewhere: pd.DataFrame, clean: str, images: str) -> Estimate:
     """Plain's loss of accuracy minus the mean loss with RC and Alpha masks, in points, by seed (SM-X3)."""
     table = elsewhere.pivot(index="seed", columns=["images", "mask"], values="accuracy")
     lost = table[clean] - table[images]
     masked = [mask for mask in ("RC", "Alpha") if mask in lost]
-    return stats.paired_difference(lost["plain"], lost[masked].mean(axis=1))
+    return paired_difference(lost["plain"], lost[masked].mean(axis=1))
 
 
-def share_of_epochs_above(log: pd.DataFrame, network: str, after: float = 0.0) -> stats.Estimate:
+def share_of_epochs_above(log: pd.DataFrame, network: str, after: float = 0.0) -> Estimate:
     """Share of epochs with the mean of RC and Alpha above plain, minus one half, by seed (Figures 6, 7).
 
     ``after`` leaves out the first share of the epochs; one third is the paper's first learning-rate step.
@@ -281,46 +262,15 @@ def share_of_epochs_above(log: pd.DataFrame, network: str, after: float = 0.0) -
     kept = log.query("network == @network and epoch > @after * epoch.max()")
     table = kept.pivot(index=["seed", "epoch"], columns="mask", values="accuracy")
     above = table[["RC", "Alpha"]].mean(axis=1) > table["plain"]
-    return stats.mean_interval(above.groupby("seed").mean() - 0.5)
+    return mean_interval(above.groupby("seed").mean() - 0.5)
 
 
-def gain_on_both_networks(log: pd.DataFrame) -> stats.Estimate:
+def gain_on_both_networks(log: pd.DataFrame) -> Estimate:
     """The smaller of the two networks' mean gains over RC and Alpha, in points, by seed (SM-X4)."""
-    table = scores(log).pivot(index=["network", "seed"], columns="mask", values="best")
+    table = accuracy_by_training(log).pivot(index=["network", "seed"], columns="mask", values="best")
     gains = table[["RC", "Alpha"]].mean(axis=1) - table["plain"]
-    by_network = [stats.mean_interval(gains[network]) for network in gains.index.unique("network")]
+    by_network = [mean_interval(gains[network]) for network in gains.index.unique("network")]
     return min(by_network, key=lambda estimate: estimate.value)
-
-
-def table_estimates(log: pd.DataFrame) -> dict[str, stats.Estimate]:
-    """Best-epoch accuracy in % for the claims of Tables 1 and 2, SM-T1a to SM-T2c."""
-    best = scores(log).set_index(["network", "mask"])["best"]
-    claims = ("SM-T1a", "SM-T1b", "SM-T1c", "SM-T2a", "SM-T2b", "SM-T2c")
-    return {claim: stats.mean_interval(best[cell]) for claim, cell in zip(claims, PRINTED, strict=True)}
-
-
-def gain_estimates(log: pd.DataFrame) -> dict[str, stats.Estimate]:
-    """Gains in points at the best epoch for the claims about differences: SM-D1 to D4, SM-O1, SM-X4."""
-    return {
-        "SM-D1": gain(log, "alexnet", "RC"),
-        "SM-D2": gain(log, "alexnet", "Alpha"),
-        "SM-D3": gain(log, "nin", "RC"),
-        "SM-D4": gain(log, "nin", "Alpha"),
-        "SM-O1a": gain(log, "alexnet", "Alpha", "RC"),
-        "SM-O1b": gain(log, "nin", "RC", "Alpha"),
-        "SM-X4": gain_on_both_networks(log),
-    }
-
-
-def _row(found: stats.Estimate) -> dict[str, float]:
-    return {
-        "points": found.value,
-        "low": found.low,
-        "high": found.high,
-        "p": found.p,
-        "smallest visible": found.detectable,
-        "seeds": found.n,
-    }
 
 
 def _effect(low: float, high: float) -> str:

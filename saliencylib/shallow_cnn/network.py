@@ -1,19 +1,27 @@
-"""The shallow saliency network of Pan et al. (CVPR 2016) and its re-implementation (Tables I and II)."""
+"""The shallow saliency network of Pan et al. (CVPR 2016) and its re-implementation (Tables I and II).
 
+A loss and the way in which the network's answer is read as a map belong together: MSE and L1 take the answer
+as the map itself, binary cross-entropy as log odds, KL divergence and Bhattacharyya distance as the logarithm
+of a distribution over the pixels (softmax, as in Jetley et al., CVPR 2016). So each has a function that turns
+answers into maps, and its inverse, by which every loss can start at the same mean map.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.nn.functional import interpolate
+from torch import Tensor, nn
+from torch.nn import functional
 
 INPUT_SIZE = 96
 MAP_SIZE = 48
 PRIOR_SIZE = 6
 CPU_PART = 8  # images whose maps still fit a CPU's cache; the convolutions then take two thirds of the time
+FLOOR = 1e-3  # the smallest value of a map whose logarithm is taken, a thousandth of the peak
 
 
 @dataclass(frozen=True)
-class Sizes:
+class LayerSizes:
     """What sets one preset apart: maps of the three convolutions, 'same' padding, pools, and a ReLU before
     the maxout."""
 
@@ -23,13 +31,13 @@ class Sizes:
     relu_before_maxout: bool
 
 
-PRESETS = {
+LAYER_SIZES = {
     # Tables I and II; Table I prints 32 maps for the third convolution, but only 128 give 15,488 inputs.
-    "replication": Sizes((32, 64, 128), same_padding=True, pools=(2, 3, 3), relu_before_maxout=False),
+    "replication": LayerSizes((32, 64, 128), same_padding=True, pools=(2, 3, 3), relu_before_maxout=False),
     # The replication without its padding, with the pools that then leave 10x10 positions (section VI.C).
-    "10x10": Sizes((32, 64, 128), same_padding=False, pools=(2, 2, 2), relu_before_maxout=False),
+    "10x10": LayerSizes((32, 64, 128), same_padding=False, pools=(2, 2, 2), relu_before_maxout=False),
     # The original release: no padding, and its library puts a ReLU behind every full layer but the last.
-    "pan2016": Sizes((32, 64, 64), same_padding=False, pools=(2, 2, 2), relu_before_maxout=True),
+    "pan2016": LayerSizes((32, 64, 64), same_padding=False, pools=(2, 2, 2), relu_before_maxout=True),
 }
 
 
@@ -41,7 +49,7 @@ class ShallowSaliencyCNN(nn.Module):
     Cornia et al., A Deep Multi-Level Network for Saliency Prediction, ICPR 2016).
     """
 
-    def __init__(self, sizes: Sizes, hidden: int, width: float, prior: bool) -> None:
+    def __init__(self, sizes: LayerSizes, hidden: int, width: float, prior: bool) -> None:
         super().__init__()
         one, two, three = (max(1, round(count * width)) for count in sizes.maps)
         self.conv1 = nn.utils.skip_init(nn.Conv2d, 3, one, 5, padding=2 * sizes.same_padding)
@@ -62,7 +70,7 @@ class ShallowSaliencyCNN(nn.Module):
         """The three convolutions in order."""
         return self.conv1, self.conv2, self.conv3
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """What the first full layer sees: (N, 15488) in the replication.
 
         The ReLU follows the pooling, which gives the same values and gradients for a quarter of the work.
@@ -70,12 +78,12 @@ class ShallowSaliencyCNN(nn.Module):
         parts = images.split(CPU_PART) if images.device.type == "cpu" else [images]
         return torch.cat([self._features(part) for part in parts])
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
+    def _features(self, images: Tensor) -> Tensor:
         for conv, pool in zip(self.convolutions, self.pools, strict=True):
             images = torch.relu_(pool(conv(images)))
         return images.flatten(1)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Saliency maps (N, 48, 48), unbounded, of images (N, 3, 96, 96) in [0, 1]."""
         hidden = self.before_maxout(self.full(self.features(images)))
         strongest = hidden.unflatten(1, (-1, 2)).amax(2)
@@ -83,7 +91,8 @@ class ShallowSaliencyCNN(nn.Module):
         if self.prior is None:
             return maps
         size = (MAP_SIZE, MAP_SIZE)
-        return maps * (1 + interpolate(self.prior[None, None], size, mode="bilinear", align_corners=True)[0])
+        prior = functional.interpolate(self.prior[None, None], size, mode="bilinear", align_corners=True)
+        return maps * (1 + prior[0])
 
 
 def shallow_saliency_cnn(
@@ -101,14 +110,14 @@ def shallow_saliency_cnn(
     prior, which changes nothing at the start. Raises ValueError for an unknown preset, or an odd or too small
     ``hidden``.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+    if preset not in LAYER_SIZES:
+        raise ValueError(f"preset must be one of {', '.join(LAYER_SIZES)}, not {preset!r}")
     hidden = 2 * MAP_SIZE * MAP_SIZE if hidden is None else hidden
     if hidden < 2 or hidden % 2:
         raise ValueError(f"hidden must be even and at least 2, for the maxout over pairs, not {hidden}")
     if width <= 0:
         raise ValueError(f"width must be above 0, not {width}")
-    model = ShallowSaliencyCNN(PRESETS[preset], hidden, width, prior)
+    model = ShallowSaliencyCNN(LAYER_SIZES[preset], hidden, width, prior)
     paper_start(model, seed)
     return model
 
@@ -132,7 +141,7 @@ def he_start(model: ShallowSaliencyCNN, seed: int) -> None:
 
 
 @torch.no_grad()
-def mean_map_start(model: ShallowSaliencyCNN, mean_answer: torch.Tensor, seed: int) -> None:
+def mean_map_start(model: ShallowSaliencyCNN, mean_answer: Tensor, seed: int) -> None:
     """The declared variant: the untrained network answers nearly ``mean_answer`` (48, 48) to every image.
 
     Inner weights and biases are those of ``he_start``, output weights come from N(0, 0.0001), and the
@@ -143,3 +152,52 @@ def mean_map_start(model: ShallowSaliencyCNN, mean_answer: torch.Tensor, seed: i
     generator = torch.Generator().manual_seed(seed)
     model.output.weight.normal_(0, 0.0001, generator=generator)
     model.output.bias.copy_(mean_answer.flatten())
+
+
+@dataclass(frozen=True)
+class GazeLoss:
+    """``of(answers, targets)`` is the loss, a mean over images; ``maps(answers)`` reads answers as maps in
+    [0, 1]; ``answers(maps)`` is the inverse of that. All take and give (N, 48, 48)."""
+
+    name: str
+    of: Callable[[Tensor, Tensor], Tensor]
+    maps: Callable[[Tensor], Tensor]
+    answers: Callable[[Tensor], Tensor]
+
+
+def kl_divergence(answers: Tensor, targets: Tensor) -> Tensor:
+    """Kullback-Leibler divergence in nats of the answers' distributions from the targets', mean of images."""
+    truth = distributions(targets)
+    return functional.kl_div(answers.flatten(1).log_softmax(1), truth, reduction="batchmean")
+
+
+def bhattacharyya_distance(answers: Tensor, targets: Tensor) -> Tensor:
+    """Minus the logarithm of the overlap sum(sqrt(p q)) of both distributions, mean of images."""
+    logs = answers.flatten(1).log_softmax(1)
+    overlap = (distributions(targets).sqrt() * (logs / 2).exp()).sum(1)
+    return -overlap.log().mean()
+
+
+def distributions(maps: Tensor) -> Tensor:
+    """Maps (N, H, W) of values above zero as distributions (N, H * W) of sum 1; zeros become uniform."""
+    flat = maps.flatten(1) + 1e-12
+    return flat / flat.sum(1, keepdim=True)
+
+
+_unit = (lambda answers: answers.clamp(0, 1), lambda maps: maps)
+_logarithm = (
+    lambda answers: (answers - answers.amax((1, 2), keepdim=True)).exp(),
+    lambda maps: maps.clamp(min=FLOOR).log(),
+)
+GAZE_LOSSES: Mapping[str, GazeLoss] = {
+    "mse": GazeLoss("MSE", functional.mse_loss, *_unit),
+    "l1": GazeLoss("L1", functional.l1_loss, *_unit),
+    "kl": GazeLoss("KL divergence", kl_divergence, *_logarithm),
+    "bhattacharyya": GazeLoss("Bhattacharyya", bhattacharyya_distance, *_logarithm),
+    "bce": GazeLoss(
+        "cross-entropy",
+        functional.binary_cross_entropy_with_logits,
+        torch.sigmoid,
+        lambda maps: maps.logit(FLOOR),
+    ),
+}

@@ -1,8 +1,8 @@
 """The small shallow saliency network that comes with the study, for photographs of one's own.
 
-``python -m saliencylib.shipped`` trains it anew, given the data, and writes
-``shipped/shallow_cnn.safetensors``: weights in half precision, and in the file's header what it was trained
-on and how well it does.
+``python -m saliencylib.shallow_cnn.shipped`` trains it anew, given the data, and writes
+``weights.safetensors``: weights in half precision, and in the file's header what it was trained on and how
+well it does.
 """
 
 import json
@@ -16,19 +16,28 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from saliencylib.study import cache
-from saliencylib import data, stats
-from saliencylib.shallow_cnn.network import gaze
-from saliencylib.shallow_cnn.network import results as evaluation
-from saliencylib.shallow_cnn.network import training
+from saliencylib import stats
+from saliencylib.data.fixations import fixation_set
+from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.shallow_cnn.gaze import HELD_OUT_EVERY, from_fixations, gaze_pairs, training_and_validation
 from saliencylib.shallow_cnn.network import INPUT_SIZE, ShallowSaliencyCNN, shallow_saliency_cnn
+from saliencylib.shallow_cnn.results import correlations
+from saliencylib.shallow_cnn.training import (
+    GAZE_RECIPES,
+    GazePairs,
+    mean_map,
+    predicted_maps,
+    train_gaze_network,
+)
+from saliencylib.study.keep import write
 
-PATH = Path(__file__).with_name("shipped") / "shallow_cnn.safetensors"
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+WEIGHTS_REMEDY = "get it again with git checkout, or train it with python -m saliencylib.shallow_cnn.shipped"
 # Sets whose licence (MIT) lets what was learned from them be given away.
 TRAINED_ON = ("crowd", "scene", "osie")
 # Few enough weights for a repository: a quarter of the maps, a sixteenth of the full layer.
-RECIPE = replace(
-    training.RECIPES["starts at the mean map"],
+SHIPPED_RECIPE = replace(
+    GAZE_RECIPES["starts at the mean map"],
     loss="kl",
     width=0.25,
     hidden=288,
@@ -38,73 +47,66 @@ RECIPE = replace(
 )
 
 
-def network(path: Path = PATH) -> tuple[ShallowSaliencyCNN, Mapping[str, str]]:
+def shipped_network(path: Path = WEIGHTS) -> tuple[ShallowSaliencyCNN, Mapping[str, str]]:
     """The shipped network in eval mode, and the facts in its file's header: trained_on, images, tested_on,
     cc and cc_mean_map (each a value with its 95 % interval over images), recipe (JSON), parameters.
 
-    Raises ``data.DataNotFound`` or ``data.DataInvalid``, naming the file, when it is missing or damaged.
+    Raises DataNotFound or DataInvalid, naming the file, when it is missing or damaged.
     """
-    model = shallow_saliency_cnn(RECIPE.preset, RECIPE.hidden, RECIPE.width)
+    model = shallow_saliency_cnn(SHIPPED_RECIPE.preset, SHIPPED_RECIPE.hidden, SHIPPED_RECIPE.width)
     try:
         with safe_open(path, "pt") as file:
             model.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})
             facts = file.metadata()
     except FileNotFoundError as error:
-        raise data.DataNotFound(f"{path} is missing: get it again with git checkout, or {_HOW}") from error
+        raise DataNotFound(f"{path} is missing: {WEIGHTS_REMEDY}") from error
     except Exception as error:  # safetensors and torch raise types of their own for damaged files
-        raise data.DataInvalid(f"{path} cannot be read: get it again with git checkout, or {_HOW}") from error
+        raise DataInvalid(f"{path} cannot be read: {WEIGHTS_REMEDY}") from error
     return model.eval(), facts
 
 
-_HOW = "train it with python -m saliencylib.shipped"
-
-
-def saliency_map(model: ShallowSaliencyCNN, picture: Image.Image) -> np.ndarray:
+def predicted_gaze(model: ShallowSaliencyCNN, picture: Image.Image) -> np.ndarray:
     """Where people are predicted to look in an RGB picture of any size: (48, 48) float32, sum 1 over the map.
 
     The picture is stretched to 96x96 pixels, as the network's training images were.
     """
     pixels = np.array(picture.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR))
-    maps = training.predict(model, RECIPE, pixels[None], torch.device("cpu"))[0]
-    return maps / maps.sum()
+    (saliency,) = predicted_maps(model, SHIPPED_RECIPE, pixels[None], torch.device("cpu"))
+    return saliency / saliency.sum()
 
 
-def training_sets() -> tuple[training.Pairs, training.Pairs]:
+def shipped_pairs() -> tuple[GazePairs, GazePairs]:
     """Training and validation pairs of ``TRAINED_ON``; images of osie that notebook 02 shows are left out."""
-    parts: tuple[list, list] = ([], [])
-    for name in TRAINED_ON:
-        fixations = data.fixation_set(name)
-        if name == "osie":
-            fixations = fixations.select(np.arange(len(fixations)) % gaze.HELD_OUT_EVERY != 0)
-        found = gaze.from_fixations(fixations, showable=False)
-        validates = np.arange(len(found)) % gaze.VALIDATION_EVERY == 0
-        for part, chosen in zip(parts, (~validates, validates), strict=True):
-            part.append(found.select(chosen))
-    return gaze.joined(parts[0]), gaze.joined(parts[1])
+    sets = {name: fixation_set(name) for name in TRAINED_ON}
+    sets["osie"] = sets["osie"].select(np.arange(len(sets["osie"])) % HELD_OUT_EVERY != 0)
+    parts = [training_and_validation(from_fixations(found)) for found in sets.values()]
+    training, validation = (gaze_pairs(part) for part in zip(*parts, strict=True))
+    return training, validation
 
 
-def train(path: Path = PATH) -> Mapping[str, str]:
+def train_shipped_network(path: Path = WEIGHTS) -> Mapping[str, str]:
     """Train the network on ``TRAINED_ON``, test what was stored on mit1003, write ``path``; its facts."""
-    pairs, validation = training_sets()
-    trained = training.train(RECIPE, pairs, validation, torch.device("cpu"))
-    model = trained.model.half().float()
-    test = gaze.from_fixations(data.fixation_set("mit1003"), showable=False)
-    predicted = training.predict(model, RECIPE, test.images, torch.device("cpu"))
-    level = np.broadcast_to(training.mean_map(pairs), predicted.shape)
+    cpu = torch.device("cpu")
+    training, validation = shipped_pairs()
+    model = train_gaze_network(SHIPPED_RECIPE, training, validation, cpu).model.half().float()
+    test = from_fixations(fixation_set("mit1003"))
+    maps = predicted_maps(model, SHIPPED_RECIPE, test.images, cpu)
+    level = np.broadcast_to(mean_map(training), maps.shape)
+    cc, of_level = (stats.bootstrap_interval(correlations(m, test.targets)) for m in (maps, level))
     facts = {
         "trained_on": ", ".join(TRAINED_ON),
-        "images": str(len(pairs)),
+        "images": str(len(training)),
         "tested_on": f"{test.name}, {len(test)} images",
-        "cc": str(stats.bootstrap_interval(evaluation.correlations(predicted, test.targets))),
-        "cc_mean_map": str(stats.bootstrap_interval(evaluation.correlations(level, test.targets))),
-        "recipe": json.dumps(asdict(RECIPE)),
+        "cc": str(cc),
+        "cc_mean_map": str(of_level),
+        "recipe": json.dumps(asdict(SHIPPED_RECIPE)),
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
     }
     weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    cache.write(path, lambda temporary: save_file(weights, temporary, facts))
+    write(path, lambda temporary: save_file(weights, temporary, facts))
     return facts
 
 
 if __name__ == "__main__":
-    for name, value in train().items():
+    for name, value in train_shipped_network().items():
         print(f"{name}: {value}")

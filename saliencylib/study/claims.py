@@ -5,9 +5,12 @@ the two by rules that were fixed before looking.
 """
 
 import math
+import re
 from pathlib import Path
 
+import nbformat
 import pandas as pd
+from nbformat import NotebookNode
 
 from saliencylib import stats
 from saliencylib.study.plan import NOTEBOOK_OF
@@ -26,7 +29,7 @@ RULES = {
 }
 SOURCES = ("paper", "real", "embedded")
 VERDICTS = ("holds", "undecided", "does not hold", "other data", "not measured")
-MEASURED_COLUMNS = ["id", "measured", "low", "high", "n", "unit", "p", "data", "source", "cell", "reason"]
+MEASURED_COLUMNS = ["id", "measured", "low", "high", "n", "unit", "p", "data", "source", "reason"]
 
 
 def table() -> pd.DataFrame:
@@ -38,7 +41,7 @@ def table() -> pd.DataFrame:
     return pd.read_csv(Path(__file__).with_name("claims.csv"))
 
 
-def measured_row(claim: str, estimate: stats.Estimate, data: str, source: str, cell: str) -> dict:
+def measured_row(claim: str, estimate: stats.Estimate, data: str, source: str) -> dict:
     """One measurement as a row of ``MEASURED_COLUMNS``; raises ValueError for an unknown claim or source."""
     _check_id(claim)
     if source not in SOURCES:
@@ -55,7 +58,6 @@ def measured_row(claim: str, estimate: stats.Estimate, data: str, source: str, c
         "p": estimate.p,
         "data": data,
         "source": source,
-        "cell": cell,
         "reason": "",
     }
 
@@ -70,7 +72,8 @@ def verdicts(folder: str | Path) -> pd.DataFrame:
     """The claims table joined with everything that the notebooks of one run measured, and the verdicts.
 
     ``folder`` is a run folder such as ``results/mini-short``. Adds the columns of ``MEASURED_COLUMNS``,
-    ``notebook``, ``p_holm`` (adjusted within a paper), ``detectable`` and ``verdict``. Raises
+    ``notebook``, ``p_holm`` (adjusted within a paper), ``detectable``, ``verdict`` and ``section`` (the last
+    heading above the cell that measured it, "" when no executed notebook of the run tells). Raises
     FileNotFoundError when the folder holds no measurements.
     """
     files = sorted(Path(folder).glob("tables/*_claims.csv"))
@@ -79,7 +82,12 @@ def verdicts(folder: str | Path) -> pd.DataFrame:
             f"{folder} holds no tables/*_claims.csv: run the notebooks of this profile first"
         )
     parts = [pd.read_csv(file).assign(notebook=file.name.removesuffix("_claims.csv")) for file in files]
-    return judged(pd.concat(parts, ignore_index=True))
+    joined = judged(pd.concat(parts, ignore_index=True))
+    stored = [Path(folder, "notebooks", f"{name}.ipynb") for name in NOTEBOOK_OF.values()]
+    sections = {}
+    for path in filter(Path.exists, stored):
+        sections |= measuring_sections(nbformat.read(path, as_version=4))
+    return joined.assign(section=joined["id"].map(sections).fillna(""))
 
 
 def judged(measured: pd.DataFrame) -> pd.DataFrame:
@@ -136,30 +144,46 @@ def _check_id(claim: str) -> None:
 def readable(joined: pd.DataFrame) -> pd.DataFrame:
     """A judged table as people read it: id, where, statement, printed, measured, n, data, verdict, and where
     it was measured (a link to the section, when the table comes from a run folder)."""
-    return pd.DataFrame(
-        {
-            "id": joined["id"],
-            "where": joined["where"],
-            "statement": joined["statement"],
-            "printed": [_number(value) for value in joined["printed"]],
-            "measured (95 % interval)": [_interval(row) for row in joined.to_dict("records")],
-            "n": [_count(row) for row in joined.to_dict("records")],
-            "data": joined["data"].fillna(""),
-            "verdict": [_with_remark(row) for row in joined.to_dict("records")],
-            "measured in": [_link(row) for row in joined.to_dict("records")],
-        }
-    )
+    rows = joined.to_dict("records")
+    shown = joined[["id", "where", "statement"]].assign(printed=[_number(row["printed"]) for row in rows])
+    shown["measured (95 % interval)"] = [_interval(row) for row in rows]
+    shown["n"] = [_count(row) for row in rows]
+    shown["data"] = joined["data"].fillna("")
+    shown["verdict"] = [_with_remark(row) for row in rows]
+    if "section" in joined:
+        links = [section_link(row) for row in rows]
+        shown["measured in"] = [f'<a href="{link}">{link[:2]}</a>' if link else "" for link in links]
+    return shown
 
 
-def target(row: dict) -> str:
-    """The notebook section that measured a judged row, as a relative link; "" where none did."""
+def measuring_cells(notebook: NotebookNode) -> dict[str, int]:
+    """Which cell of an executed notebook, by index, measured each claim, as the cells' outputs say."""
+    return {
+        claim: index
+        for index, cell in enumerate(notebook.cells)
+        for output in cell.get("outputs", ())
+        for claim in output.get("metadata", {}).get("claims", ())
+    }
+
+
+def measuring_sections(notebook: NotebookNode) -> dict[str, str]:
+    """The heading that stands last above the cell that measured each claim."""
+    cells = measuring_cells(notebook)
+    return {claim: [h for c in notebook.cells[:i] for h in headings(c)][-1] for claim, i in cells.items()}
+
+
+def headings(cell: NotebookNode) -> list[str]:
+    """The headings of a notebook's cell, those of Markdown cells."""
+    text = cell.source if cell.cell_type == "markdown" else ""
+    return re.findall(r"^#{1,4} (.+)$", text, flags=re.MULTILINE)
+
+
+def section_link(row: dict) -> str:
+    """The notebook and, where known, its section that measured a judged row, as a relative link, or ""."""
     if math.isnan(row["measured"]):
         return ""
-    return f"{NOTEBOOK_OF[row['paper']]}.ipynb#{row['cell'].replace(' ', '-')}"
-
-
-def _link(row: dict) -> str:
-    return f'<a href="{target(row)}">{target(row)[:2]}</a>' if target(row) else ""
+    section = row["section"].replace(" ", "-")
+    return f"{NOTEBOOK_OF[row['paper']]}.ipynb" + (f"#{section}" if section else "")
 
 
 def _number(value: float) -> str:
@@ -192,7 +216,7 @@ def _with_remark(row: dict) -> str:
     return row["verdict"]
 
 
-def summary(joined: pd.DataFrame) -> pd.DataFrame:
+def verdict_counts(joined: pd.DataFrame) -> pd.DataFrame:
     """Counts of verdicts (columns, in the order of ``VERDICTS``) by paper (rows, as in ``joined``); embedded
     verdicts are columns of their own."""
     counts = pd.crosstab(joined["paper"], joined["verdict"]).loc[joined["paper"].unique()]

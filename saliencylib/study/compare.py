@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saliencylib.study import claims, session as profiles
+from saliencylib.places import results_root
+from saliencylib.study import claims
 
 
 def run_folder(name: str) -> Path:
     """The folder of a run: a path, or a name under ``results``. Raises ValueError, naming the runs, for one
     that is not there or holds no measured claims."""
-    known = sorted(path.parent.parent for path in profiles.results_root().glob("*/tables/*_claims.csv"))
-    for folder in (Path(name), profiles.results_root() / name):
+    for folder in (Path(name), results_root() / name):
         if list(folder.glob("tables/*_claims.csv")):
             return folder
-    names = ", ".join(dict.fromkeys(folder.name for folder in known)) or "none yet"
-    raise ValueError(f"{name!r} is no run with measured claims; runs: {names}, or the path of a run folder")
+    known = sorted({path.parents[1].name for path in results_root().glob("*/tables/*_claims.csv")})
+    raise ValueError(
+        f"{name!r} is no run with measured claims; runs: {', '.join(known) or 'none yet'}, "
+        "or the path of a run folder"
+    )
 
 
 def differences(first: Path, second: Path) -> pd.DataFrame:
@@ -31,44 +34,37 @@ def differences(first: Path, second: Path) -> pd.DataFrame:
     runs are independent; NaN without intervals), verdict_first and verdict_second, and changed (whether the
     verdicts differ).
     """
-    columns = ["id", "measured", "low", "high", "data", "verdict"]
     a, b = (claims.verdicts(folder) for folder in (first, second))
-    text = [claims.readable(side).set_index("id") for side in (a, b)]
-    both = a[columns].merge(b[columns], on="id", suffixes=("_a", "_b"))
-    both = both[both["measured_a"].notna() | both["measured_b"].notna()].reset_index(drop=True)
-    halves = [(both[f"high_{side}"] - both[f"low_{side}"]) / 2 for side in "ab"]
-    difference = both["measured_b"] - both["measured_a"]
-    width = np.hypot(*halves).replace([0, np.inf], np.nan)
-    shown = [side.loc[both["id"], "measured (95 % interval)"].to_numpy() for side in text]
-    same = both["data_a"] == both["data_b"]
+    either = a["measured"].notna() | b["measured"].notna()
+    a, b = a[either].reset_index(drop=True), b[either].reset_index(drop=True)
+    shown = [claims.readable(side)["measured (95 % interval)"] for side in (a, b)]
+    data = [side["data"].fillna("none") for side in (a, b)]
+    difference = b["measured"] - a["measured"]
+    width = np.hypot(a["detectable"], b["detectable"]).replace([0, np.inf], np.nan)
     return pd.DataFrame(
         {
-            "id": both["id"],
+            "id": a["id"],
             "first": shown[0],
             "second": shown[1],
-            "data": both["data_a"]
-            .fillna("none")
-            .where(same, both["data_a"].fillna("none") + " | " + both["data_b"].fillna("none")),
+            "data": data[0].where(data[0] == data[1], data[0] + " | " + data[1]),
             "difference": difference,
             "intervals": difference.abs() / width,
-            "verdict_first": both["verdict_a"],
-            "verdict_second": both["verdict_b"],
-            "changed": both["verdict_a"] != both["verdict_b"],
+            "verdict_first": a["verdict"],
+            "verdict_second": b["verdict"],
+            "changed": a["verdict"] != b["verdict"],
         }
     )
 
 
 def main(arguments: list[str]) -> int:
     """Print what differs between two runs; 0, or 2 for runs that are not there."""
-    if len(arguments) != 2:
-        print("run_all.sh: compare takes two runs, for example: compare mini-short quick", file=sys.stderr)
-        return 2
     try:
-        folders = [run_folder(name) for name in arguments]
+        if len(arguments) != 2:
+            raise ValueError("compare takes two runs, for example: compare mini-short quick")
+        table = differences(*map(run_folder, arguments))
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
-    table = differences(*folders)
     apart = table[table["changed"] | (table["intervals"] > 1)].drop(columns="changed")
     print(f"first: {arguments[0]}, second: {arguments[1]}")
     print(f"{len(table)} claims measured in one of them or both; {table['changed'].sum()} verdicts differ, ")

@@ -10,12 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from saliencylib.data.registry import REGISTRY
 from saliencylib.places import ROOT
+
 PROFILES = ("quick", "mini", "paper")
 SCHEDULES = ("short", "full")
 RUNS = ("quick", "mini-short", "mini-full", "paper-short", "paper-full")
@@ -42,24 +44,6 @@ NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "04_scoreboard": {},
     "05_your_own_photograph": {},
-}
-
-# One file or folder below the data root that is there when a set is; the loaders check the rest.
-MARKS: Mapping[str, str] = {
-    "stl10": "stl10_binary/train_X.bin",
-    "tinyimagenet10": "tinyimagenet10/train",
-    "clothing96": "clothing96/train",
-    "rc_reference": "rc_reference/DataSet1/Imgs",
-    "crowd": "fixations/crowd/fixations.npz",
-    "scene": "fixations/scene/fixations.npz",
-    "pascal": "fixations/pascal/fixations.npz",
-    "osie": "fixations/osie/fixations.npz",
-    "mit1003": "fixations/mit1003/fixations.npz",
-    "salicon_val_recovered": "salicon_val_recovered/maps",
-    "salicon_2015_fixations": "salicon/2015",
-    "imagenet_val": "imagenet_val",
-    "imagenet_a": "imagenet-a",
-    "nips2017_dev": "nips2017_dev/labels.csv",
 }
 
 # Expected minutes: quick and mini-short as measured on 2 cores, the rest on one H100 as planned. The run of
@@ -174,7 +158,7 @@ def selected(names: list[str]) -> list[str]:
         if not found:
             raise ValueError(
                 f"no notebook is called {name!r}, and no claim; notebooks: {', '.join(NOTEBOOKS)}; claims: "
-                "those of saliencylib/claims.csv, for example SM-T1"
+                "those of saliencylib/study/claims.csv, for example SM-T1"
             )
         wanted |= found
     return [notebook for notebook in NOTEBOOKS if not names or notebook in wanted]
@@ -191,19 +175,17 @@ def measured_by(claim: str) -> set[str]:
     }
 
 
-def chosen(
-    notebooks: list[str], profile: str | None, schedule: str | None, gpu: bool, has: Callable[[str], bool]
-) -> list[Job]:
+def chosen(notebooks: list[str], profile: str | None, schedule: str | None, gpu: bool) -> list[Job]:
     """Profile and schedule for each notebook: as asked, else what the machine and its data allow.
 
-    ``has(name)`` says whether a data set is there. Notebooks that need no data of their own, the scoreboard
-    and the reader's photograph, run once for each run folder.
+    Notebooks that need no data of their own, the scoreboard and the reader's photograph, run once for each
+    run folder.
     """
     jobs = []
     fitting = schedule or ("full" if gpu else "short")
     for notebook in notebooks:
         if NEEDS[notebook]:
-            best, why = (profile, "as asked") if profile else _best_profile(notebook, gpu, has)
+            best, why = (profile, "as asked") if profile else _best_profile(notebook, gpu)
             jobs.append(Job(notebook, best, "short" if best == "quick" else fitting, why))
     folders = {job.folder: job for job in jobs} or {"": Job("", profile or "quick", fitting, "")}
     for notebook, why in (("04_scoreboard", "judges the others"), ("05_your_own_photograph", "looks closer")):
@@ -212,24 +194,14 @@ def chosen(
     return jobs
 
 
-def _best_profile(notebook: str, gpu: bool, has: Callable[[str], bool]) -> tuple[str, str]:
+def _best_profile(notebook: str, gpu: bool) -> tuple[str, str]:
     if not gpu:
         return "quick", "no GPU; --profile mini runs on a CPU too"
     for profile in ("paper", "mini"):
-        missing = [name for name in NEEDS[notebook][profile] if not has(name)]
+        missing = [name for name in NEEDS[notebook][profile] if not REGISTRY[name].present()]
         if not missing:
             return profile, "a GPU and its data are here"
     return "quick", f"a GPU, but no {missing[0]} under the data root"
-
-
-def data_root() -> Path:
-    """``$SALIENCY_DATA``, else ``data`` in the project."""
-    return Path(os.environ.get("SALIENCY_DATA") or ROOT / "data")
-
-
-def mark_exists(name: str) -> bool:
-    """Whether a data set seems to be there, without reading it."""
-    return (data_root() / MARKS[name]).exists()
 
 
 def gpu_seen() -> bool:
@@ -270,7 +242,7 @@ def main(arguments: list[str]) -> int:
         notebooks = selected(options.only)
     except ValueError as error:
         parser().error(str(error))
-    jobs = chosen(notebooks, options.profile, options.schedule, gpu, mark_exists)
+    jobs = chosen(notebooks, options.profile, options.schedule, gpu)
     print(announcement(jobs, "GPU" if gpu else "CPU"), flush=True)
     return 0
 

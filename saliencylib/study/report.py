@@ -1,4 +1,4 @@
-"""Keeps README.md, REPORT.md and DATA.md equal to the newest mini run: ``python -m saliencylib.report``.
+"""Keeps README.md, REPORT.md and DATA.md equal to the mini run: ``python -m saliencylib.study.report``.
 
 They are written by hand but for the parts between marks, which come from the run's tables and records.
 """
@@ -6,19 +6,20 @@ They are written by hand but for the parts between marks, which come from the ru
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 
+from saliencylib.data.registry import REGISTRY
+from saliencylib.places import ROOT
 from saliencylib.study import claims
-from saliencylib.data import registry as datasets
-from saliencylib.study.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, ROOT, SETUP_GIGABYTES
+from saliencylib.study.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, SETUP_GIGABYTES
 
-RUN = "results/mini-short"
+REPORTED_RUN = "results/mini-short"
 # The claims that each paper is remembered for, in the README's words; all have a measured difference.
-MAIN = {
+MAIN_CLAIMS = {
     "SM-D1": "RC mask helps AlexNet (points)",
     "SM-D2": "Alpha mask helps AlexNet (points)",
     "SM-D3": "RC mask helps NIN (points)",
@@ -42,31 +43,32 @@ FILES = ("README.md", "REPORT.md", "DATA.md")
 def updated(text: str, parts: Mapping[str, str]) -> str:
     """A text with what stands between ``<!-- NAME: ... -->`` and ``<!-- end of NAME -->`` replaced, for every
     part by name whose marks it has. Raises ValueError when it has none, or a mark without its end."""
-    found = 0
-    for name, part in parts.items():
-        start, end = f"<!-- {name}: written by python -m saliencylib.report -->", f"<!-- end of {name} -->"
-        if start in text:
-            if end not in text:
-                raise ValueError(f"the mark {start!r} has no {end!r}")
-            before, rest = text.split(start)
-            text = f"{before}{start}\n{part}\n{end}{rest.split(end)[1]}"
-            found += 1
-    if not found:
+    marked = [name for name in parts if f"<!-- {name}: " in text]
+    for name in marked:
+        between = rf"(<!-- {name}: written by .*? -->\n).*?(\n<!-- end of {name} -->)"
+        text, found = re.subn(between, lambda m, part=parts[name]: m[1] + part + m[2], text, flags=re.DOTALL)
+        if not found:
+            raise ValueError(f"the mark of {name} has no end")
+    if not marked:
         raise ValueError(f"no marks of {', '.join(parts)} in this text")
     return text
 
 
-def parts(folder: Path = ROOT / RUN) -> dict[str, str]:
+def report_parts(folder: Path = ROOT / REPORTED_RUN) -> dict[str, str]:
     """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), papers (a row each
     with its main claims), claims (a row each), trust (what the verdicts rest on) and cost (a row a notebook);
     and from the project: notebooks (where each opens), profiles and data."""
     joined = claims.verdicts(folder)
+    shown = claims.readable(joined)
+    links = map(claims.section_link, joined.to_dict("records"))
+    places = [f"({REPORTED_RUN}/notebooks/{link})" if link else "" for link in links]
+    counts = claims.verdict_counts(joined)
     return {
-        "verdicts": markdown(claims.summary(joined)),
-        "papers": _papers(joined),
-        "claims": _claims(joined),
+        "verdicts": markdown_table(counts, counts.to_numpy()),
+        "papers": _papers(joined, shown["measured (95 % interval)"], _linked(joined["verdict"], places)),
+        "claims": _claims(joined, shown, _linked(shown["verdict"], places)),
         "trust": _trust(joined),
-        "cost": _cost(folder / "provenance.json"),
+        "cost": _cost(folder),
         "notebooks": _notebooks(),
         "profiles": _profiles(),
         "data": _data(),
@@ -84,32 +86,52 @@ def scope(paper: str) -> tuple[str, str]:
     return re.search(rf"^\d\. \*\*{paper}\*\* \((.+?)\)\. (.+)$", text, flags=re.MULTILINE).groups()
 
 
-def title(notebook: str) -> str:
-    """The first heading of a notebook."""
-    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
-    return cells[0].source.splitlines()[0].removeprefix("# ")
+def read_record(folder: Path) -> dict[str, dict]:
+    """The entries of a run folder's provenance.json by notebook; empty when there is none.
+
+    Raises ValueError when the file cannot be read.
+    """
+    path = folder / "provenance.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the record {path} cannot be read ({error}): delete it to run the notebooks again"
+        ) from error
 
 
-def _papers(joined: pd.DataFrame) -> str:
-    told = _linked(joined, joined["verdict"])
-    shown = claims.readable(joined)["measured (95 % interval)"]
+def markdown_table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as Markdown, cells as text."""
+    head = list(columns)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
+
+
+def _linked(verdicts: pd.Series, places: list[str]) -> list[str]:
+    return [
+        f"[{verdict}]{place}" if place else verdict for verdict, place in zip(verdicts, places, strict=True)
+    ]
+
+
+def _papers(joined: pd.DataFrame, shown: pd.Series, verdicts: list[str]) -> str:
     rows = []
     for paper, notebook in NOTEBOOK_OF.items():
         mine = joined["paper"] == paper
-        asks = title(notebook).partition(": ")[2]
+        cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+        asks = cells[0].source.splitlines()[0].partition(": ")[2]
         about = f"**{paper}**, {scope(paper)[0]}: [{asks}](notebooks/{notebook}.ipynb)"
         counts = joined.loc[mine, "verdict"].value_counts().to_dict()
         unjudged = sum(count for verdict, count in counts.items() if verdict not in COUNTED)
         summed = [f"{counts.get(verdict, 0)} {words}" for verdict, words in COUNTED.items()]
         summed[0] += _of_them(joined[mine & (joined["verdict"] == "holds")])
         main = [
-            f"{told[row.Index]}: {MAIN[row.id]} {shown[row.Index]}, {row.data}"
-            for row in joined[mine].itertuples()
-            if row.id in MAIN
+            f"{verdicts[row.Index]}: {MAIN_CLAIMS[row.id]} {shown[row.Index]}, {row.data}"
+            for row in joined[mine & joined["id"].isin(MAIN_CLAIMS)].itertuples()
         ]
         rows.append((about, f"{', '.join(summed)}; {unjudged} not judged on real data", "<br>".join(main)))
-    columns = ["paper", "its claims", "what it is remembered for, with 95 % intervals and data"]
-    return markdown(pd.DataFrame(rows, columns=columns))
+    return markdown_table(
+        ["paper", "its claims", "what it is remembered for, with 95 % intervals and data"], rows
+    )
 
 
 def _of_them(holding: pd.DataFrame) -> str:
@@ -120,22 +142,10 @@ def _of_them(holding: pd.DataFrame) -> str:
     return f" ({told})" if told else ""
 
 
-def _linked(joined: pd.DataFrame, verdicts: pd.Series) -> list[str]:
-    """Verdicts as links to the sections that measured them."""
-    links = [claims.target(row) for row in joined.to_dict("records")]
-    return [
-        f"[{verdict}]({RUN}/notebooks/{link})" if link else verdict
-        for verdict, link in zip(verdicts, links, strict=True)
-    ]
-
-
-def _claims(joined: pd.DataFrame) -> str:
-    table = claims.readable(joined)
-    table["claim"] = table["id"] + ": " + table["statement"]
-    table["judged by"] = joined["estimate"].to_numpy()
-    table["verdict"] = _linked(joined, table["verdict"])
-    shown = ["claim", "judged by", "printed", "measured (95 % interval)", "n", "data", "verdict"]
-    return markdown(table[shown])
+def _claims(joined: pd.DataFrame, shown: pd.DataFrame, verdicts: list[str]) -> str:
+    table = pd.DataFrame({"claim": shown["id"] + ": " + shown["statement"], "judged by": joined["estimate"]})
+    table = table.join(shown[["printed", "measured (95 % interval)", "n", "data"]]).assign(verdict=verdicts)
+    return markdown_table(table, table.to_numpy())
 
 
 def _trust(joined: pd.DataFrame) -> str:
@@ -150,14 +160,15 @@ def _trust(joined: pd.DataFrame) -> str:
     )
 
 
-def _cost(path: Path) -> str:
+def _cost(folder: Path) -> str:
     rows = []
-    for notebook, entry in sorted(json.loads(path.read_text()).items()):
-        minutes, whole = f"{entry['seconds'] / 60:.1f}", f"{MINUTES[notebook][path.parent.name]:g}"
+    for notebook, entry in sorted(read_record(folder).items()):
+        minutes, whole = f"{entry['seconds'] / 60:.1f}", f"{MINUTES[notebook][folder.name]:g}"
         about = entry["device"], entry["versions"]["torch"], entry["finished"][:10]
         rows.append((notebook, minutes, whole, *about))
-    columns = ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"]
-    return markdown(pd.DataFrame(rows, columns=columns))
+    return markdown_table(
+        ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"], rows
+    )
 
 
 def _notebooks() -> str:
@@ -177,12 +188,12 @@ def _profiles() -> str:
     for run, where in WHERE.items():
         profile, _, schedule = run.partition("-")
         sets = list(dict.fromkeys(name for needs in NEEDS.values() for name in needs.get(profile, ())))
-        size = sum(datasets.REGISTRY[name].size for name in sets) / 1e9
+        size = sum(REGISTRY[name].size for name in sets) / 1e9
         options = f"`--profile {profile}`" + (f" `--schedule {schedule}`" if schedule else "")
         disk = f"{SETUP_GIGABYTES + size + WEIGHTS_GIGABYTES.get(profile, 0):.1f} GB"
         minutes = f"{sum(MINUTES[notebook][run] for notebook in NOTEBOOKS):.0f} minutes"
         rows.append((options, f"{len(sets)} sets" if sets else "embedded", disk, where, minutes))
-    return markdown(pd.DataFrame(rows, columns=["options", "data", "disk", "machine", "time"]))
+    return markdown_table(["options", "data", "disk", "machine", "time"], rows)
 
 
 def _data() -> str:
@@ -194,19 +205,13 @@ def _data() -> str:
                 users.setdefault(name, []).append(f"{notebook[:2]} {profile}")
     rows = []
     for name, used in users.items():
-        entry = datasets.REGISTRY[name]
+        entry = REGISTRY[name]
         rows.append((name, ", ".join(used), f"{entry.size / 1e6:,.0f} MB", entry.licence, entry.how))
-    return markdown(pd.DataFrame(rows, columns=["set", "used by", "size", "licence", "to get it"]))
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown, cells as text."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
+    return markdown_table(["set", "used by", "size", "licence", "to get it"], rows)
 
 
 if __name__ == "__main__":
-    made = parts()
+    made = report_parts()
     for name in FILES:
         path = ROOT / name
         path.write_text(updated(path.read_text(), made))

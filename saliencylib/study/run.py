@@ -1,8 +1,9 @@
-"""Runs the notebooks headless: choosing, executing, skipping what is finished, reporting.
+"""Runs the notebooks headless: executing, skipping what is finished, recording, reporting.
 
-``./run_all.sh`` calls ``python -m saliencylib.run``; the options are those of ``saliencylib.plan``.
+``./run_all.sh`` calls ``python -m saliencylib.study.run`` with the options of ``saliencylib.study.plan``.
 """
 
+import argparse
 import ast
 import json
 import os
@@ -21,13 +22,21 @@ import torch
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from saliencylib.study import cache, claims, plan, session as profiles
-from saliencylib.licnn.method import classifiers
-from saliencylib import data
-from saliencylib.photograph import reading as photo
+from saliencylib.data.fetch import download, fingerprint
+from saliencylib.data.registry import REGISTRY, DataNotFound
+from saliencylib.licnn.classifiers import load_classifier
+from saliencylib.places import ROOT, cache_root, results_root
+from saliencylib.study import claims, plan
+from saliencylib.study.keep import digest, write
+from saliencylib.study.report import read_record
+from saliencylib.study.session import device_named
+from saliencylib.study.settings import SETTINGS
+from saliencylib.study.sources import code_of_text
 
-NOTEBOOK_FOLDER = plan.ROOT / "notebooks"
+NOTEBOOK_FOLDER = ROOT / "notebooks"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "captum", "timm", "pymatting", "scikit-learn")
+# What a notebook's results do not depend on: of the settings its own count, by their values.
+NOT_IN_FINGERPRINTS = ("saliencylib.study.settings", "saliencylib.study.plan")
 
 
 class Refused(Exception):
@@ -36,10 +45,11 @@ class Refused(Exception):
 
 def main(arguments: list[str]) -> int:
     """Run what the options ask for; 0 when all notebooks finished, 1 when one failed, 2 for wrong input."""
-    options = plan.parser().parse_args(arguments)
     try:
-        return run(options)
-    except (Refused, data.DataNotFound, ValueError) as error:
+        if arguments[:1] == ["photo"]:
+            return run_photograph(arguments[1:])
+        return run_study(plan.parser().parse_args(arguments))
+    except (Refused, DataNotFound, ValueError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -47,29 +57,27 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def run(options) -> int:
+def run_study(options: argparse.Namespace) -> int:
     """Execute the jobs that ``options`` (of ``plan.parser``) ask for and report; the exit status."""
-    device = profiles.device_named(options.device)
+    device = device_named(options.device)
     gpu = device.type == "cuda"
-    jobs = plan.chosen(plan.selected(options.only), options.profile, options.schedule, gpu, data.available)
+    jobs = plan.chosen(plan.selected(options.only), options.profile, options.schedule, gpu)
     parameters = checked_parameters(options.parameters, jobs)
-    for folder in {job.folder for job in jobs}:
-        _check_writable(profiles.results_root() / folder)
+    folders = [results_root() / name for name in dict.fromkeys(job.folder for job in jobs)]
+    for folder in folders:
+        _check_writable(folder)
     if options.download:
         _download(jobs)
     if options.fresh:
-        shutil.rmtree(cache.CACHE, ignore_errors=True)
+        shutil.rmtree(cache_root(), ignore_errors=True)
+        os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
     print(f"torch {torch.__version__} on {_device_text(device)}", flush=True)
-    failures = []
-    for job in jobs:
-        failure = execute(job, str(device), parameters, options.fresh)
-        if failure:
-            failures.append(failure)
-    for folder in dict.fromkeys(job.folder for job in jobs):
-        report(profiles.results_root() / folder)
-    for failure in failures:
+    failures = [execute(job, str(device), parameters, options.fresh) for job in jobs]
+    for folder in folders:
+        report_run(folder)
+    for failure in filter(None, failures):
         print(failure, file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if any(failures) else 0
 
 
 def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str, object]:
@@ -87,8 +95,8 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
             raise Refused(
                 f"unknown notebook parameter {name!r}; valid parameters: {', '.join(free) or 'none'}"
             )
+        kind = type(ast.literal_eval(known[name]["default"]))
         try:
-            kind = type(ast.literal_eval(known[name]["default"]))
             values[name] = kind(text)
         except ValueError as error:
             raise Refused(f"parameter {name} must be of type {kind.__name__}, not {text!r}") from error
@@ -106,12 +114,12 @@ def execute(
 
     ``folder`` is the run folder, by default that of the job.
     """
-    folder = folder or profiles.results_root() / job.folder
+    folder = folder or results_root() / job.folder
     source = NOTEBOOK_FOLDER / f"{job.notebook}.ipynb"
     declared = papermill.inspect_notebook(str(source))
     values = {"profile": job.profile, "schedule": job.schedule, "device": device} | parameters
     values = {name: value for name, value in values.items() if name in declared}
-    mark = fingerprint(job, values)
+    mark = notebook_fingerprint(job, values)
     if not fresh and finished(job, folder, mark):
         print(f"{job.notebook} ({job.folder}): finished before, nothing it uses has changed", flush=True)
         return None
@@ -143,92 +151,51 @@ def execute(
     return None
 
 
-def fingerprint(job: plan.Job, values: dict[str, object]) -> str:
-    """Changes when the notebook's code, a library module it uses, its parameters or its data change."""
+def notebook_fingerprint(job: plan.Job, values: dict[str, object]) -> str:
+    """Changes when the notebook's code, the library behind it, its settings, parameters or data change."""
     notebook = nbformat.read(NOTEBOOK_FOLDER / f"{job.notebook}.ipynb", as_version=4)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    sources = {name: (plan.ROOT / "saliencylib" / name).read_text() for name in sorted(modules_used(code))}
-    sets = plan.NEEDS[job.notebook].get(job.profile, ())
-    marks = {name: data.fingerprint(name) for name in sets}
+    library = code_of_text("\n".join(code), NOT_IN_FINGERPRINTS)
+    settings = SETTINGS[job.notebook][job.folder]
+    used = _data_fingerprints(job.notebook, job.profile)
     if job.notebook == "04_scoreboard":
-        tables = sorted((profiles.results_root() / job.folder / "tables").glob("*_claims.csv"))
-        marks = {table.name: table.read_text() for table in tables}
-    return cache.key(code, sources, values, marks, torch.__version__)
+        tables = sorted((results_root() / job.folder / "tables").glob("*_claims.csv"))
+        used = {table.name: table.read_text() for table in tables}
+    return digest(code, library, settings, values, used, torch.__version__)
 
 
-def modules_used(code: list[str]) -> set[str]:
-    """File names of the library modules that pieces of code import, directly or through one another.
-
-    Data files beside the modules (tables, the figure style) count as used by all.
-    """
-    folder = plan.ROOT / "saliencylib"
-    used = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
-    waiting = [name for text in code for name in imported(text)]
-    while waiting:
-        name = waiting.pop()
-        if name not in used and (folder / name).exists():
-            used.add(name)
-            waiting += imported((folder / name).read_text())
-    return used
-
-
-def imported(text: str) -> list[str]:
-    """File names of the library modules that a piece of Python imports itself."""
-    names = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module == "saliencylib":
-            names += [f"{alias.name}.py" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saliencylib."):
-            names.append(f"{node.module.split('.')[1]}.py")
-    return names
+def _data_fingerprints(notebook: str, profile: str) -> dict[str, str]:
+    return {name: fingerprint(name) for name in plan.NEEDS[notebook].get(profile, ())}
 
 
 def finished(job: plan.Job, folder: Path, mark: str) -> bool:
     """Whether the record says that this very notebook run is complete and its outputs are still there."""
-    entry = read_record(folder).get(job.notebook, {})
     outputs = [folder / "notebooks" / f"{job.notebook}.ipynb"]
     if job.notebook in plan.NOTEBOOK_OF.values():
         outputs.append(folder / "tables" / f"{job.notebook[:2]}_claims.csv")
+    entry = read_record(folder).get(job.notebook, {})
     return entry.get("fingerprint") == mark and all(path.exists() for path in outputs)
-
-
-def read_record(folder: Path) -> dict[str, dict]:
-    """The entries of a run folder's provenance.json by notebook; empty when there is none.
-
-    Raises Refused when the file cannot be read.
-    """
-    path = folder / "provenance.json"
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise Refused(
-            f"{_shown(path)} cannot be read ({error}): delete it to run the notebooks again"
-        ) from error
 
 
 def record(
     folder: Path, notebook: str, mark: str, values: dict[str, object], seconds: float, steps: dict[str, float]
 ) -> None:
     """Note in provenance.json that a notebook is finished, with versions, machine, data and wall times."""
-    device = torch.device(str(values.get("device", "cpu")))
-    sets = plan.NEEDS[notebook].get(str(values["profile"]), ())
     entry = {
         "fingerprint": mark,
         "parameters": values,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 1),
         "seconds by section": {name: round(duration, 1) for name, duration in steps.items()},
-        "device": _device_text(device),
+        "device": _device_text(torch.device(str(values.get("device", "cpu")))),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
-        "data": {name: data.fingerprint(name) for name in sets},
+        "data": _data_fingerprints(notebook, str(values["profile"])),
     }
     text = json.dumps(read_record(folder) | {notebook: entry}, indent=1, sort_keys=True) + "\n"
-    cache.write(folder / "provenance.json", lambda temporary: temporary.write_text(text))
+    write(folder / "provenance.json", lambda temporary: temporary.write_text(text))
 
 
 def store(executed: Path, target: Path) -> dict[str, float]:
@@ -239,9 +206,7 @@ def store(executed: Path, target: Path) -> dict[str, float]:
     notebook = nbformat.read(executed, as_version=4)
     heading, steps = "start", {}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            headings = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
-            heading = headings[-1] if headings else heading
+        heading = [heading, *claims.headings(cell)][-1]
         seconds = cell.metadata.get("papermill", {}).get("duration") or 0
         if seconds:
             steps[heading] = steps.get(heading, 0) + seconds
@@ -252,19 +217,17 @@ def store(executed: Path, target: Path) -> dict[str, float]:
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
     notebook.metadata.pop("papermill", None)
-    cache.write(target, lambda temporary: nbformat.write(notebook, temporary))
+    write(target, lambda temporary: nbformat.write(notebook, temporary))
     return steps
 
 
 def store_quick() -> None:
     """Put the executed notebooks of the quick run in place of those in ``notebooks``, parameters aside.
 
-    For maintainers: ``python -m saliencylib.run store`` after a complete ``./run_all.sh --profile quick``.
+    For maintainers: ``python -m saliencylib.study.run store`` after a complete quick run.
     """
     for name in plan.NOTEBOOKS:
-        notebook = nbformat.read(
-            profiles.results_root() / "quick" / "notebooks" / f"{name}.ipynb", as_version=4
-        )
+        notebook = nbformat.read(results_root() / "quick" / "notebooks" / f"{name}.ipynb", as_version=4)
         injected = "injected-parameters"
         notebook.cells = [c for c in notebook.cells if injected not in c.metadata.get("tags", [])]
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -274,23 +237,21 @@ def store_quick() -> None:
                 if "execution_count" in output:
                     output.execution_count = number
         path = NOTEBOOK_FOLDER / f"{name}.ipynb"
-        cache.write(path, lambda temporary, notebook=notebook: nbformat.write(notebook, temporary))
+        write(path, lambda temporary, notebook=notebook: nbformat.write(notebook, temporary))
 
 
 def run_photograph(arguments: list[str]) -> int:
-    """Run notebook 05 on a photograph, given by its path or name; 0, 1 when the notebook failed, 2 for a file
-    that cannot be used."""
+    """Run notebook 05 on a photograph, given by its path or name; 0, or 1 when the notebook failed.
+
+    Raises Refused or DataNotFound for what is no photograph.
+    """
+    from saliencylib.photograph import reading
+
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("run_all.sh: photo takes one file, for example: photo holiday.jpg", file=sys.stderr)
-        return 2
+        raise Refused("photo takes one file, for example: photo holiday.jpg")
     source = str(Path(arguments[0]).resolve()) if Path(arguments[0]).exists() else arguments[0]
-    try:
-        name = photo.folder_name(source)
-    except (data.DataNotFound, data.DataInvalid) as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
-        return 2
     job = plan.Job("05_your_own_photograph", "quick", "short", "as asked")
-    folder = profiles.results_root() / (name or job.folder)
+    folder = results_root() / (reading.folder_name(source) or job.folder)
     failure = execute(job, "cpu", {"photograph": source}, fresh=True, folder=folder)
     if failure:
         print(failure, file=sys.stderr)
@@ -301,7 +262,7 @@ def run_photograph(arguments: list[str]) -> int:
     return 0
 
 
-def report(folder: Path) -> None:
+def report_run(folder: Path) -> None:
     """Print the scoreboard of a run folder and the paths of what lies in it."""
     try:
         joined = claims.verdicts(folder)
@@ -310,12 +271,10 @@ def report(folder: Path) -> None:
         return
     print(f"\nScoreboard of {_shown(folder)}")
     rows = claims.readable(joined)[["id", "printed", "measured (95 % interval)", "data", "verdict"]]
-    width = [min(60, rows[column].str.len().max()) for column in rows]
+    widths = [min(60, rows[column].str.len().max()) for column in rows]
     for row in rows.itertuples(index=False):
-        print("  ".join(f"{text[:w]:<{w}}" for text, w in zip(row, width, strict=True)).rstrip())
-    print()
-    print(claims.summary(joined).to_string(index=False))
-    print()
+        print("  ".join(f"{text[:w]:<{w}}" for text, w in zip(row, widths, strict=True)).rstrip())
+    print(f"\n{claims.verdict_counts(joined).to_string(index=False)}\n")
     for name in ("notebooks", "tables", "figures"):
         count = len([path for path in (folder / name).glob("*") if not path.name.startswith(".")])
         print(f"{count:>4} {name:<10} {_shown(folder / name)}")
@@ -337,12 +296,12 @@ def _check_writable(folder: Path) -> None:
 def _download(jobs: list[plan.Job]) -> None:
     for job in jobs:
         for name in plan.NEEDS[job.notebook].get(job.profile, ()):
-            if not data.available(name):
+            if not REGISTRY[name].present():
                 print(f"fetching {name}", flush=True)
-                data.download(name)
-        classifier = profiles.SETTINGS[job.notebook][job.folder].get("classifier")
+                download(name)
+        classifier = SETTINGS[job.notebook][job.folder].get("classifier")
         if classifier:
-            classifiers.load_classifier(classifier, download=True)
+            load_classifier(classifier, download=True)
 
 
 def _device_text(device: torch.device) -> str:
@@ -359,13 +318,12 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(plan.ROOT), "describe", "--always", "--dirty"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     try:
-        return (
-            subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-        )
+        described = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except OSError:
         return "unknown"
+    return described.strip() or "unknown"
 
 
 def _shown(path: Path) -> str:
@@ -375,7 +333,5 @@ def _shown(path: Path) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["store"]:
         store_quick()
-    elif sys.argv[1:2] == ["photo"]:
-        sys.exit(run_photograph(sys.argv[2:]))
     else:
         sys.exit(main(sys.argv[1:]))

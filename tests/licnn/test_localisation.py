@@ -4,11 +4,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from saliencylib import data
-from saliencylib.licnn.method import localisation
+from saliencylib.licnn import localisation
 from saliencylib.licnn.classifiers import Preprocess
-from saliencylib.licnn.localisation import baseline_map, box_masks, contrast, energy_inside, scores
+from saliencylib.licnn.crops import box_masks, segmented_crops
+from saliencylib.licnn.localisation import (
+    LOCALISED,
+    baseline_map,
+    energy_inside,
+    inside_minus_outside,
+    localisation_scores,
+    object_scores,
+    own_halves,
+)
+from saliencylib.licnn.method import LICNN
+from saliencylib.licnn.results import localisation_table, own_half_table
+
+pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
 MASK = np.zeros((1, 4, 4), bool)
 MASK[0, :2, :2] = True
@@ -21,8 +35,8 @@ def test_energy_of_a_constant_and_of_an_empty_map_is_the_area():
 
 def test_energy_and_contrast_of_a_map_on_the_object():
     on = torch.tensor(MASK).float() * 3
-    assert energy_inside(on, MASK) == [1] and contrast(on, MASK) == [1]
-    assert energy_inside(3 - on, MASK) == [0] and contrast(3 - on, MASK) == [-1]
+    assert energy_inside(on, MASK) == [1] and inside_minus_outside(on, MASK) == [1]
+    assert energy_inside(3 - on, MASK) == [0] and inside_minus_outside(3 - on, MASK) == [-1]
     assert energy_inside(on + 1, MASK) == [16 / 28]
 
 
@@ -30,12 +44,12 @@ def test_shapes_and_areas_must_fit():
     with pytest.raises(ValueError, match="shape"):
         energy_inside(np.ones((1, 4, 5)), MASK)
     with pytest.raises(ValueError, match="outside"):
-        contrast(np.ones((1, 4, 4)), np.ones((1, 4, 4), bool))
+        inside_minus_outside(np.ones((1, 4, 4)), np.ones((1, 4, 4), bool))
 
 
 def test_scores_of_the_object_itself_and_of_its_opposite():
     on = MASK.astype(float)
-    best, worst = scores(on, MASK).iloc[0], scores(1 - on, MASK).iloc[0]
+    best, worst = object_scores(on, MASK).iloc[0], object_scores(1 - on, MASK).iloc[0]
     assert best.to_dict() == {"pointing": True, "auc": 1, "energy": 1, "area": 0.25, "iou": 1, "iou_area": 1}
     assert worst.to_dict() == {
         "pointing": False,
@@ -49,14 +63,14 @@ def test_scores_of_the_object_itself_and_of_its_opposite():
 
 def test_scores_in_closed_form():
     """Values 0 to 15 in reading order: the object's are 0, 1, 4 and 5."""
-    row = scores(np.arange(16.0).reshape(1, 4, 4), MASK).iloc[0]
+    row = object_scores(np.arange(16.0).reshape(1, 4, 4), MASK).iloc[0]
     assert row["auc"] == pytest.approx((0 + 0 + 2 + 2) / (4 * 12))
     assert row["energy"] == pytest.approx(10 / 120)
     assert row["iou"] == pytest.approx(2 / 14) and row["iou_area"] == 0  # above 3: 4 to 15
 
 
 def test_a_constant_map_knows_nothing():
-    row = scores(np.ones((1, 4, 4)), MASK).iloc[0]
+    row = object_scores(np.ones((1, 4, 4)), MASK).iloc[0]
     assert not row["pointing"] and row["auc"] == 0.5 and row["energy"] == row["area"] and row["iou"] == 0
 
 
@@ -77,26 +91,57 @@ def test_baselines_ask_no_classifier():
         baseline_map("FT", picture)
 
 
-def test_people_have_boxes_in_the_crop():
-    chosen = localisation.people(data.photographs())
-    assert [path.stem for path in chosen.paths] == ["astronaut", "camera"]
-    masks = box_masks(chosen, Preprocess())
-    assert masks.shape == (2, 224, 224) and np.all((masks.mean((1, 2)) > 0.2) & (masks.mean((1, 2)) < 0.6))
-
-
-def test_all_people_are_found_where_the_data_is(real_data):
-    if not data.available("nips2017_dev"):
-        pytest.skip("needs nips2017_dev below $SALIENCY_DATA")
-    chosen = localisation.people(data.nips2017_dev())
-    assert len(chosen) == len(localisation.PEOPLE) - 2
-    area = box_masks(chosen, Preprocess()).mean((1, 2))
-    assert np.all((area > 0.02) & (area < 0.95))  # a team of footballers fills .89 of one picture
-
-
 def test_masks_are_cut_as_their_photographs_are():
     image = np.zeros((60, 90, 3), np.uint8)
     image[20:40, 30:60] = 255
     objects = data.Segmented([image], [image[..., 0] > 0], "drawn")
-    crops, masks = localisation.segmented_crops(objects, [0], Preprocess(60, 56))
+    crops, masks = segmented_crops(objects, [0], Preprocess(60, 56))
     assert masks.shape == (1, 56, 56) and np.array_equal(masks[0], np.asarray(crops[0])[..., 0] > 127)
     assert masks[0].sum() == 20 * 30
+
+
+def test_boxes_of_photographs_are_cut_as_they_are():
+    masks = box_masks(data.people(data.photographs()), Preprocess())
+    assert masks.shape == (2, 224, 224) and np.all((masks.mean((1, 2)) > 0.2) & (masks.mean((1, 2)) < 0.6))
+
+
+def test_every_map_is_scored_against_the_masks(model, images, crops, monkeypatch):
+    masks, target = np.zeros((3, 32, 32), bool), torch.tensor([0, 1, 2])
+    masks[:, 5:20, 8:25] = True
+    found = localisation_scores(model, crops[:3], images, masks, target, 2)
+    assert found["map"].drop_duplicates().tolist() == list(LOCALISED)
+    assert found["image"].tolist() == [0, 1, 2] * len(LOCALISED)
+    centre = np.stack([baseline_map("centre Gaussian", crop) for crop in crops[:3]])
+    expected = {"LICNN": LICNN(model).attribute(images, target), "centre Gaussian": centre}
+    for name, maps in expected.items():
+        energy = found.loc[found["map"] == name, "energy"].to_numpy()
+        assert energy == pytest.approx(energy_inside(maps, masks))
+    table = localisation_table(found).set_index("map")
+    assert table["against_licnn"]["LICNN"] == "0 [0, 0]"
+    assert table["above"]["LICNN"] == pytest.approx(table["energy"]["LICNN"] - masks.mean())
+    monkeypatch.setattr(localisation, "attribute", None)  # finished batches are not computed again
+    first = localisation_scores(model, crops[:2], images[:2], masks[:2], target[:2], 2)
+    assert first.equals(found[found["image"] < 2].reset_index(drop=True))
+
+
+def test_own_halves_of_a_network_that_looks_left(images):
+    """Class 0 counts the left half only, class 1 the right half only."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.weight = nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features = self.relu(self.conv(x).abs()) * self.weight
+            left, right = features.chunk(2, 3)
+            return torch.stack([left.mean((1, 2, 3)), right.mean((1, 2, 3))], 1)
+
+    torch.manual_seed(0)
+    wide = torch.cat([images, images.flip(2)], 3)
+    found = own_halves(Halves().eval(), wide, torch.tensor([[0, 1]] * 3), batch_size=2)
+    gradient = found[found["map"] == "Gradient"]
+    assert (gradient["energy"] > 0.999).all() and gradient["pointing"].all() and len(gradient) == 6
+    table = own_half_table(found).set_index("map")
+    assert table["share in the own half"]["Gradient"] == "1 [1, 1]"
+    assert table["share minus before"]["LICNN, before the softmax"] == "0 [0, 0]"

@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saliencylib.shallow_cnn.network import gaze
-from saliencylib.shallow_cnn.gaze import GazeSet
+from saliencylib.data import REGISTRY
+from saliencylib.shallow_cnn.gaze import GazeSet, densities, gaze_pairs, gaze_split, peak_one
 
 
 @pytest.fixture(scope="module")
 def quick():
-    return gaze.split("quick", 40, 12)
+    return gaze_split("quick", 40, 12)
 
 
 def everything(parts):
@@ -30,17 +30,17 @@ def check(part: GazeSet):
         assert (x == np.floor(x)).all()
 
 
-def test_quick_sizes_and_kinds(quick):
+def test_quick_parts_have_their_sizes_and_share_no_image(quick):
     assert [len(part) for part in everything(quick)] == [40, 5, 12, 12]
     for part in everything(quick):
         check(part)
-        assert part.source == "embedded" and part.showable
-
-
-def test_parts_share_no_image(quick):
-    sets = [quick.training, quick.validation, [quick.shown], quick.tests]
-    counts = [len(fingerprints(part)) for part in sets]
-    assert len(fingerprints(everything(quick))) == sum(counts) == 69
+        assert part.source == "embedded"
+    assert len(fingerprints(everything(quick))) == 69
+    table = quick.table()
+    assert table["part"].tolist() == ["train", "validate", "show", "test"]
+    assert table["images"].tolist() == [40, 5, 12, 12] and (table["fixations an image"] > 1).all()
+    pairs = gaze_pairs(quick.training + quick.validation)
+    assert pairs.images.shape[0] == pairs.targets.shape[0] == 45
 
 
 def test_targets_peak_where_people_looked(quick):
@@ -57,7 +57,7 @@ def test_select_keeps_images_maps_and_points_together(quick):
     assert np.array_equal(part.images[0], test.images[3])
     assert np.array_equal(part.targets[1], test.targets[1])
     assert part.fine_points[0] is test.fine_points[3] and part.observers[1] is test.observers[1]
-    assert len(test.select(np.arange(len(test)) < 5)) == 5
+    assert len(test.select(np.arange(len(test)) < 5)) == len(test.select(slice(5))) == 5
 
 
 def test_points_lie_on_the_finer_grid(quick):
@@ -89,47 +89,27 @@ def test_sets_that_cannot_be_halved_are_refused(quick):
 
 def test_densities_on_a_finer_grid_have_the_same_peaks(quick):
     test = quick.tests[0]
-    fine = gaze.densities(test.fine_points, finer=4)
+    fine = densities(test.fine_points, finer=4)
     assert fine.shape == (12, 192, 192)
     coarse = fine.reshape(12, 48, 4, 48, 4).mean((2, 4))
     for a, b in zip(coarse, test.targets, strict=True):
         assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.97, "only the rounding to a pixel differs"
 
 
-def test_joined_and_summary(quick):
-    pairs = gaze.joined(quick.training + quick.validation)
-    assert pairs.images.shape[0] == pairs.targets.shape[0] == 45
-    table = gaze.summary(quick)
-    assert table["part"].tolist() == ["train", "validate", "show", "test"]
-    assert table["images"].tolist() == [40, 5, 12, 12]
-
-
-def test_shrunk_averages_and_scales_to_peak_one():
-    maps = np.zeros((2, 96, 96), np.float32)
-    maps[0, 40:42, 10:12] = 0.5
-    small = gaze.shrunk(maps)
-    assert small.shape == (2, 48, 48) and small[0].max() == 1
-    assert np.unravel_index(small[0].argmax(), (48, 48)) == (20, 5)
-    assert not small[1].any()
-
-
-@pytest.mark.parametrize(
-    "length, count, expected", [(10, 5, [0, 2, 4, 6, 8]), (3, 9, [0, 1, 2]), (5, 0, [0])]
-)
-def test_evenly(length, count, expected):
-    assert gaze.evenly(length, count).tolist() == expected
+def test_peaks_of_one_and_zeros_stay_zeros():
+    maps = peak_one(np.stack([np.full((4, 4), 0.5), np.zeros((4, 4))]))
+    assert (maps[0] == 1).all() and not maps[1].any()
 
 
 def test_mini_sets_are_apart(real_data):
-    parts = gaze.split("mini", 60, 20)
+    parts = gaze_split("mini", 60, 20)
     for part in everything(parts):
         check(part)
     assert [part.name for part in parts.training] == ["crowd", "scene", "pascal", "osie"]
-    assert parts.shown.name == "osie" and len(parts.shown) == 100 and parts.shown.showable
+    assert parts.shown.name == "osie" and len(parts.shown) == 100 and REGISTRY["osie"].showable
     assert [part.name for part in parts.tests] == ["mit1003", "salicon_val_recovered"]
     assert [len(part) for part in parts.tests] == [20, 20]
     assert parts.tests[1].points is None and parts.tests[1].observers is None
     assert min(len(np.unique(o)) for o in parts.tests[0].observers) >= 10, "mit1003 had fifteen observers"
     assert abs(sum(len(part) for part in parts.training) - 60) <= 2
-    assert not any(part.showable for part in parts.tests)
     assert not fingerprints(parts.training) & fingerprints([parts.shown, *parts.validation, *parts.tests])

@@ -1,11 +1,13 @@
 import math
 
+import nbformat
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from saliencylib.study import claims, session as profiles
 from saliencylib import stats
 from saliencylib.stats import Estimate
+from saliencylib.study import claims, session
 
 
 def row(rule, low, high, source="real", printed=math.nan, margin=math.nan, tolerance=math.nan):
@@ -62,60 +64,88 @@ def test_table_is_complete_and_consistent():
     assert set(table["rule"]) <= set(claims.RULES)
     assert table.loc[table["rule"].isin(["value", "ratio"]), ["printed", "tolerance"]].notna().all(axis=None)
     assert table.loc[table["rule"].isin(["not_below", "comparable"]), "margin"].notna().all()
-    stems = {
-        *[f"SM-{s}" for s in "T1 T2 D1 D2 D3 D4 O1 F6 F7 E1 X1 X2 X3 X4 X5".split()],
-        *[f"SC-{s}" for s in "A1 S1 T3 T4 D1 D2 D3 D4".split()],
-        *[f"SC-X{n}" for n in range(1, 13)],
-        *[f"LI-{s}" for s in "E1 F6 F7 F12 F21 F15a F15o F15b F16".split()],
-        *[f"LI-X{n}" for n in range(1, 8)],
-    }
-    missing = {stem for stem in stems if not table["id"].str.startswith(stem).any()}
-    assert not missing
+
+
+def measuring_notebook(**sections):
+    """An executed notebook that measured one claim in each section."""
+    notebook = new_notebook(cells=[new_markdown_cell("# T\n\n## The result")])
+    for heading, claim in sections.items():
+        mark = new_output("display_data", {"text/plain": claim}, metadata={"claims": [claim]})
+        notebook.cells += [new_markdown_cell(f"## {heading}\n\n### In {heading}"), new_code_cell("x")]
+        notebook.cells.append(new_code_cell("run.measure()", outputs=[mark]))
+    return notebook
+
+
+def test_the_measuring_cell_and_its_section_are_told_by_the_outputs():
+    notebook = measuring_notebook(One="SM-D1", Two="SM-D2")
+    assert claims.measuring_cells(notebook) == {"SM-D1": 3, "SM-D2": 6}
+    assert claims.measuring_sections(notebook) == {"SM-D1": "In One", "SM-D2": "In Two"}
 
 
 def test_run_folder_is_joined_and_judged(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
-    monkeypatch.setitem(profiles.SETTINGS["04_scoreboard"], "quick", {})
-    run = profiles.start("04_scoreboard", "quick", device="cpu")
-    run.measure("SM-D1", Estimate(1.0, 0.5, 1.5, 6, 0.01), "somewhere", "real", "A section")
-    run.measure("SM-D2", Estimate(1.0, -0.5, 2.5, 6, 0.03), "somewhere", "real", "A section")
+    run = session.start("04_scoreboard", "quick", device="cpu")
+    run.measure("SM-D1", Estimate(1.0, 0.5, 1.5, 6, 0.01), "somewhere", "real")
+    run.measure("SM-D2", Estimate(1.0, -0.5, 2.5, 6, 0.03), "somewhere", "real")
     run.not_measured("SM-X1", "too long")
     assert set(run.verdicts()["id"]) == {"SM-D1", "SM-D2", "SM-X1"}
+    (tmp_path / "quick" / "notebooks").mkdir()
+    nbformat.write(measuring_notebook(A="SM-D1"), tmp_path / "quick" / "notebooks" / "01_sal_mask.ipynb")
     joined = claims.verdicts(tmp_path / "quick").set_index("id")
     assert len(joined) == len(claims.table())
     assert joined.loc["SM-D1", "verdict"] == "holds"
     assert joined.loc["SM-D1", "p_holm"] == pytest.approx(0.02)
     assert joined.loc["SM-D2", "verdict"] == "undecided"
     assert joined.loc["LI-X1", "verdict"] == "not measured"
-    shown = claims.readable(joined.reset_index()).set_index("id")["verdict"]
-    assert shown["SM-X1"] == "not measured: too long"
-    assert shown["SM-D2"] == "undecided; smallest visible effect 1.5"
+    shown = claims.readable(joined.reset_index()).set_index("id")
+    assert shown.loc["SM-X1", "verdict"] == "not measured: too long"
+    assert shown.loc["SM-D2", "verdict"] == "undecided; smallest visible effect 1.5"
+    assert shown.loc["SM-D1", "measured in"] == '<a href="01_sal_mask.ipynb#In-A">01</a>'
+    assert shown.loc["SM-D2", "measured in"] == '<a href="01_sal_mask.ipynb">01</a>', "no cell tells"
+    assert shown.loc["SM-X1", "measured in"] == ""
+
+
+def test_measuring_marks_the_cell_with_the_claim(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
+    shown = []
+    monkeypatch.setattr(session, "display", lambda data, raw, metadata: shown.append((data, metadata)))
+    run = session.start("01_sal_mask", "quick", device="cpu")
+    run.measure("SM-D1", Estimate(1.0, 0.5, 1.5, 6), "somewhere", "real")
+    run.not_measured("SM-X1", "too long")
+    assert [metadata for _, metadata in shown] == [{"claims": ["SM-D1"]}, {"claims": ["SM-X1"]}]
+    assert [data["text/plain"] for data, _ in shown] == ["measured: SM-D1", "not measured: SM-X1"]
+
+
+def test_source_code_is_the_librarys_own():
+    shown = session.source_code(session.Run.show_settings).data
+    assert shown.startswith("```python\ndef show_settings(self)") and shown.endswith("\n```")
+    compile(shown.removeprefix("```python").removesuffix("```"), "shown", "exec")
 
 
 def test_bad_measurements_are_refused(tmp_path):
     with pytest.raises(ValueError, match="SM-D99"):
-        claims.measured_row("SM-D99", Estimate(1, 0, 2, 3), "d", "real", "c")
+        claims.measured_row("SM-D99", Estimate(1, 0, 2, 3), "d", "real")
     with pytest.raises(ValueError, match="source"):
-        claims.measured_row("SM-D1", Estimate(1, 0, 2, 3), "d", "reel", "c")
+        claims.measured_row("SM-D1", Estimate(1, 0, 2, 3), "d", "reel")
     with pytest.raises(ValueError, match="NaN"):
-        claims.measured_row("SM-D1", Estimate(math.nan, 0, 2, 3), "d", "real", "c")
+        claims.measured_row("SM-D1", Estimate(math.nan, 0, 2, 3), "d", "real")
     with pytest.raises(FileNotFoundError, match="run the notebooks"):
         claims.verdicts(tmp_path)
 
 
 def test_what_is_undecided_about_a_margin_names_the_margin():
     rows = [
-        claims.measured_row("SC-X12", Estimate(-0.02, -0.04, 0.001, 3, 0.1), "d", "real", "c"),
-        claims.measured_row("SC-X5", Estimate(0.1, -0.1, 0.3, 6, 0.3), "d", "real", "c"),
+        claims.measured_row("SC-X12", Estimate(-0.02, -0.04, 0.001, 3, 0.1), "d", "real"),
+        claims.measured_row("SC-X5", Estimate(0.1, -0.1, 0.3, 6, 0.3), "d", "real"),
     ]
     shown = claims.readable(claims.judged(pd.DataFrame(rows))).set_index("id")["verdict"]
     assert shown["SC-X12"] == "undecided; the margin is 0.01"
     assert shown["SC-X5"] == "undecided; smallest visible effect 0.2"
 
 
-def test_summary_counts_every_claim_in_the_order_of_papers_and_verdicts():
-    row = claims.measured_row("SM-E1", stats.exact(True), "d", "real", "c")
-    counts = claims.summary(claims.judged(pd.DataFrame([row], columns=claims.MEASURED_COLUMNS)))
+def test_counts_hold_every_claim_in_the_order_of_papers_and_verdicts():
+    row = claims.measured_row("SM-E1", stats.exact(True), "d", "real")
+    counts = claims.verdict_counts(claims.judged(pd.DataFrame([row], columns=claims.MEASURED_COLUMNS)))
     assert counts.drop(columns="paper").to_numpy().sum() == len(claims.table())
     assert list(counts["paper"]) == ["Sal-Mask", "Shallow CNN", "LICNN"]
     assert list(counts)[1:] == ["holds", "not measured"]

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from saliencylib.study import claims, compare
 from saliencylib import stats
+from saliencylib.study import claims, compare
 
 ROWS = {
     "SM-D1": (stats.Estimate(1.0, 0.5, 1.5, 6), stats.Estimate(4.0, 3.6, 4.4, 6)),
@@ -17,11 +17,11 @@ ROWS = {
 def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
     for side, data in enumerate(("tinyimagenet10", "stl10")):
-        rows = [claims.measured_row(name, pair[side], data, "real", "cell") for name, pair in ROWS.items()]
+        rows = [claims.measured_row(name, pair[side], data, "real") for name, pair in ROWS.items()]
         folder = tmp_path / f"run-{side}" / "tables"
         folder.mkdir(parents=True)
         pd.DataFrame(rows).to_csv(folder / "01_claims.csv", index=False)
-    return [folder for folder in sorted(tmp_path.iterdir())]
+    return sorted(tmp_path.iterdir())
 
 
 def test_differences_are_counted_in_intervals(folders):

@@ -5,14 +5,14 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from saliencylib.data.registry import DataSet
 from saliencylib.study import claims, plan, run
-from saliencylib.licnn.method import classifiers
-from saliencylib import data
 
 PARAMETERS = 'profile = "quick"\nschedule = "short"\ndevice = "auto"\nfirst_seed = 0'
-GOOD = """from saliencylib import profiles, stats
-run = profiles.start("{name}", profile, schedule, device, first_seed)
-run.measure("{claim}", stats.exact(True), "nothing", "embedded", "The result")
+GOOD = """from saliencylib import stats
+from saliencylib.study import start
+run = start("{name}", profile, schedule, device, first_seed)
+run.measure("{claim}", stats.exact(True), "nothing", "embedded")
 run.verdicts()"""
 MEASURED = {"01_sal_mask": "SM-E1", "02_shallow_saliency_cnn": "SC-A1", "03_licnn": "LI-E1"}
 
@@ -24,6 +24,7 @@ def notebooks(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(run, "NOTEBOOK_FOLDER", folder)
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SALIENCY_CACHE", str(tmp_path / "cache"))
     for name, claim in MEASURED.items():
         write(folder, name, GOOD.format(name=name, claim=claim))
     for name in ("04_scoreboard", "05_your_own_photograph"):
@@ -56,6 +57,7 @@ def test_runs_everything_then_skips_what_is_finished_until_its_code_changes(note
     assert "02_shallow_saliency_cnn (quick): done" in printed
     executed = nbformat.read(tmp_path / "results/quick/notebooks/01_sal_mask.ipynb", as_version=4)
     assert "papermill" not in executed.metadata
+    assert claims.measuring_sections(executed) == {"SM-E1": "The result"}
     record = json.loads((tmp_path / "results/quick/provenance.json").read_text())["01_sal_mask"]
     assert record["parameters"]["profile"] == "quick" and record["versions"]["torch"]
 
@@ -104,11 +106,11 @@ def test_a_full_disk_fails_the_notebook_with_its_reason(notebooks, tmp_path, cap
     """A table that cannot be written: the cell fails, the run names it and leaves no half-written file."""
     code = GOOD.format(name="01_sal_mask", claim="SM-E1").replace(
         "run.verdicts()",
-        "from saliencylib import cache\n"
+        "from saliencylib.study import keep\n"
         "def full(path):\n"
         "    path.symlink_to('/dev/full')\n"
         "    path.write_text('x')\n"
-        "cache.write(run.folder / 'tables' / '01_x.csv', full)",
+        "keep.write(run.folder / 'tables' / '01_x.csv', full)",
     )
     write(notebooks, "01_sal_mask", code)
     assert call("--only", "01") == 1
@@ -116,38 +118,42 @@ def test_a_full_disk_fails_the_notebook_with_its_reason(notebooks, tmp_path, cap
     assert not list((tmp_path / "results/quick/tables").glob("*x.csv"))
 
 
-def test_modules_used_follows_imports():
-    used = run.modules_used(["from saliencylib import training"])
-    assert {"training.py", "checkpoints.py", "data.py", "claims.csv"} <= used
-    assert "licnn.py" not in run.modules_used(["from saliencylib import stats"])
+def test_fresh_forgets_the_cache_and_what_is_kept_with_the_results(notebooks, tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_FRESH", "")
+    (tmp_path / "cache" / "maps").mkdir(parents=True)
+    write(notebooks, "01_sal_mask", "import os\nassert os.environ['SALIENCY_FRESH']")
+    assert call("--only", "01", "--fresh") == 0
+    assert not (tmp_path / "cache" / "maps").exists()
 
 
-def test_fingerprint_changes_with_data_and_parameters(monkeypatch):
+def test_fingerprint_changes_with_data_parameters_and_settings(monkeypatch):
     job = plan.Job("01_sal_mask", "mini", "short", "")
-    monkeypatch.setattr(data, "fingerprint", lambda name: "one")
-    first = run.fingerprint(job, {"first_seed": 0})
-    assert run.fingerprint(job, {"first_seed": 0}) == first
-    assert run.fingerprint(job, {"first_seed": 1}) != first
-    monkeypatch.setattr(data, "fingerprint", lambda name: "two")
-    assert run.fingerprint(job, {"first_seed": 0}) != first
+    monkeypatch.setattr(run, "fingerprint", lambda name: "one")
+    first = run.notebook_fingerprint(job, {"first_seed": 0})
+    assert run.notebook_fingerprint(job, {"first_seed": 0}) == first
+    assert run.notebook_fingerprint(job, {"first_seed": 1}) != first
+    with monkeypatch.context() as patched:
+        patched.setitem(run.SETTINGS["03_licnn"], "mini-short", {})
+        assert run.notebook_fingerprint(job, {"first_seed": 0}) == first, "another notebook's settings"
+        patched.setitem(run.SETTINGS["01_sal_mask"], "mini-short", {})
+        assert run.notebook_fingerprint(job, {"first_seed": 0}) != first
+    monkeypatch.setattr(run, "fingerprint", lambda name: "two")
+    assert run.notebook_fingerprint(job, {"first_seed": 0}) != first
 
 
 def test_report_of_an_empty_folder_says_so(tmp_path, capsys):
-    run.report(tmp_path)
+    run.report_run(tmp_path)
     assert "no notebook has finished yet" in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError):
-        claims.verdicts(tmp_path)
 
 
 def test_download_fetches_what_is_missing_and_the_classifiers_weights_only_when_asked(
     notebooks, monkeypatch, capfd
 ):
     fetched = []
-    monkeypatch.setattr(data, "available", lambda name: name == "imagenet_val")
-    monkeypatch.setattr(data, "download", lambda name: fetched.append(name))
-    monkeypatch.setattr(
-        classifiers, "load_classifier", lambda name, download: fetched.append((name, download))
-    )
+    monkeypatch.setattr(DataSet, "present", lambda entry: entry.name == "imagenet_val")
+    monkeypatch.setattr(run, "fingerprint", lambda name: "")
+    monkeypatch.setattr(run, "download", fetched.append)
+    monkeypatch.setattr(run, "load_classifier", lambda name, download: fetched.append((name, download)))
     paper = ["--profile", "paper", "--schedule", "short", "--device", "cpu", "--only", "03"]
     run.main(paper)
     assert fetched == []

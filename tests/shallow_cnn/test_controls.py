@@ -1,20 +1,32 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from saliencylib.shallow_cnn.network import gaze, gaze_experiments
-from saliencylib.shallow_cnn.results import baselines
+from saliencylib.shallow_cnn.controls import (
+    LOCAL_FEATURES,
+    WAYS_TO_COMPARE,
+    as_compared,
+    contrast_at_fixations,
+    human_maps,
+    local_features,
+    scores_by_comparison,
+    shares_of_the_way,
+)
+from saliencylib.shallow_cnn.gaze import gaze_split
+from saliencylib.shallow_cnn.results import blind_maps
 
 
 @pytest.fixture(scope="module")
 def parts():
-    return gaze.split("quick", 40, 30)
+    return gaze_split("quick", 40, 30)
 
 
 def test_people_predict_people_better_than_chance_and_the_truth_is_beyond(parts):
     test = parts.tests[0]
     _, second = test.halves(0)
-    maps = baselines(parts.training[0].targets.mean(0), len(test))
-    table = gaze_experiments.shares(maps | {"truth": second.targets}, test, "centre Gaussian")
+    maps = blind_maps(parts.training[0].targets.mean(0), len(test))
+    table = shares_of_the_way(maps | {"truth": second.targets}, test, "centre Gaussian")
     cc = table.query("metric == 'cc'").set_index("predictor")
     assert cc.loc["centre Gaussian", "share"] == 0 and cc.loc["other people", "share"] == 100
     assert cc.loc["truth", "value"] == pytest.approx(1) and cc.loc["truth", "share"] > 100
@@ -27,8 +39,8 @@ def test_people_predict_people_better_than_chance_and_the_truth_is_beyond(parts)
 
 def test_human_maps_take_the_width_that_predicts_best(parts):
     first, second = parts.tests[0].halves(0)
-    best = gaze_experiments.human_maps(first, second)
-    narrow = gaze_experiments.human_maps(first, second, widths=(1,))
+    best = human_maps(first, second)
+    narrow = human_maps(first, second, widths=(1,))
     assert np.allclose(narrow, first.targets, atol=1e-6)
     correlations = [np.corrcoef(m.ravel(), second.targets.ravel())[0, 1] for m in (best, narrow)]
     assert correlations[0] > correlations[1]
@@ -36,21 +48,19 @@ def test_human_maps_take_the_width_that_predicts_best(parts):
 
 def test_comparisons_have_their_grids_and_blur(parts):
     maps = parts.tests[0].targets[:2]
-    same, enlarged, blurred = (
-        gaze_experiments.as_compared(maps, name) for name in gaze_experiments.COMPARISONS
-    )
+    same, enlarged, blurred = (as_compared(maps, name) for name in WAYS_TO_COMPARE)
     assert same is maps and enlarged.shape == blurred.shape == (2, 192, 192)
     assert enlarged.mean() == pytest.approx(maps.mean(), rel=0.02)
     assert np.abs(np.diff(blurred, axis=2)).max() < 0.5 * np.abs(np.diff(enlarged, axis=2)).max()
     with pytest.raises(ValueError, match="comparison must be one of network grid, enlarged"):
-        gaze_experiments.as_compared(maps, "huge")
+        as_compared(maps, "huge")
 
 
-def test_compared_scores_the_truth_highest_in_every_way(parts):
+def test_the_truth_scores_highest_in_every_way_of_comparing(parts):
     test = parts.tests[0]
-    maps = baselines(parts.training[0].targets.mean(0), len(test))
-    table = gaze_experiments.compared({"truth": test.targets, "mean map": maps["mean map"]}, test)
-    assert table["comparison"].tolist() == [name for name in gaze_experiments.COMPARISONS for _ in range(2)]
+    maps = blind_maps(parts.training[0].targets.mean(0), len(test))
+    table = scores_by_comparison({"truth": test.targets, "mean map": maps["mean map"]}, test)
+    assert table["comparison"].tolist() == [name for name in WAYS_TO_COMPARE for _ in range(2)]
     wide = table.pivot(index="comparison", columns="predictor", values="cc")
     assert (wide["truth"] > wide["mean map"]).all() and wide.loc["network grid", "truth"] == pytest.approx(1)
 
@@ -59,8 +69,7 @@ def test_features_see_contrast_colour_and_complexity():
     image = np.full((96, 96, 3), 128, np.uint8)
     image[:, :32] = np.random.default_rng(0).integers(256, size=(96, 32, 1), dtype=np.uint8)
     image[:, 64:] = np.where(np.arange(32)[:, None] % 2, (200, 80, 80), (80, 150, 80))
-    found = gaze_experiments.features(image)
-    middle = {name: [m[48, 16], m[48, 48], m[48, 80]] for name, m in found.items()}
+    middle = {name: [m[48, 16], m[48, 48], m[48, 80]] for name, m in local_features(image).items()}
     assert middle["luminance contrast"][0] > 5 > middle["luminance contrast"][1]
     assert middle["colour contrast"][2] > 10 > middle["colour contrast"][0]
     assert middle["complexity"][0] > middle["complexity"][2] > middle["complexity"][1]
@@ -73,19 +82,10 @@ def test_contrast_is_higher_where_we_put_the_fixations(parts):
     for kind, order in (("high", -1), ("low", 1)):
         points = []
         for image in test.images:
-            contrast = gaze_experiments.features(image)["luminance contrast"]
-            chosen = np.argsort(order * contrast, axis=None)[:20]
-            y, x = np.unravel_index(chosen, contrast.shape)
+            contrast = local_features(image)["luminance contrast"]
+            y, x = np.unravel_index(np.argsort(order * contrast, axis=None)[:20], contrast.shape)
             points.append((2.0 * x, 2.0 * y))
-        moved = gaze.replace(test, fine_points=points)
-        frame = gaze_experiments.contrast_at_fixations(moved)
+        frame = contrast_at_fixations(replace(test, fine_points=points))
         signs[kind] = frame["luminance contrast"].mean()
-        assert list(frame.columns) == list(gaze_experiments.FEATURES) and len(frame) == 12
+        assert list(frame.columns) == list(LOCAL_FEATURES) and len(frame) == 12
     assert signs["high"] > 0.5 and signs["low"] < 0
-
-
-def test_contrast_is_judged_by_its_smallest_feature(parts):
-    frame = gaze_experiments.contrast_at_fixations(parts.tests[0])
-    table = gaze_experiments.contrast_table(frame)
-    assert gaze_experiments.contrast_estimate(frame).value == pytest.approx(table["difference"].min())
-    assert (table["low"] < table["difference"]).all() and (table["n"] == 30).all()

@@ -14,14 +14,11 @@ from saliencylib.licnn.classifiers import load_classifier
 from saliencylib.licnn.method import (
     LICNN,
     PRESETS,
-    cost_in_forward_passes,
     inhibited,
-    kept_in_high_zones,
     l2_normalised,
     lateral_inhibition,
-    mach_bands,
-    mach_discs,
 )
+from saliencylib.licnn.results import cost_in_forward_passes, mach_bands
 
 
 def double_loop(x: np.ndarray, k: int, a: float, b: float) -> np.ndarray:
@@ -108,12 +105,6 @@ def test_inhibition_is_equation_3(k):
     assert np.abs(lateral_inhibition(torch.tensor(x), k).numpy() - expected).max() < 1e-12
 
 
-def test_inhibition_is_equation_3_in_single_precision():
-    x = np.random.default_rng(0).random((1, 30, 30)).astype(np.float32)
-    expected = double_loop(x[0].astype(float), 7, 0.1, 0.9)
-    assert np.abs(lateral_inhibition(torch.tensor(x))[0].numpy() - expected).max() < 1e-6
-
-
 def test_inhibition_inside_a_constant_map():
     inside = lateral_inhibition(torch.full((1, 15, 15), 0.4))[0, 7, 7]
     assert inside == pytest.approx(0.1 * math.exp(-0.4), abs=1e-7)
@@ -193,11 +184,6 @@ def test_each_switch_has_an_effect(network, images, switch):
     base, changed = LICNN(network), LICNN(network, **switch)
     assert {k for k in base.switches if base.switches[k] != changed.switches[k]} == set(switch)
     assert not torch.allclose(base.attribute(images, 4), changed.attribute(images, 4), atol=1e-4)
-
-
-def test_presets_differ_in_all_their_switches():
-    code, text = PRESETS.values()
-    assert code.keys() == text.keys() and all(code[name] != text[name] for name in code)
 
 
 def hooks(model: nn.Module) -> int:
@@ -292,19 +278,3 @@ def test_mach_bands_are_inhibited_on_the_dark_side_of_each_edge():
     for edge in (20, 40, 60):
         assert inhibition[edge - 1] > 5 * inhibition[edge - 10]
         assert inhibition[edge] < 0.3 * inhibition[edge - 1]
-
-
-def test_high_zones_are_the_quarter_with_the_highest_means():
-    x = torch.zeros(1, 16, 16)
-    x[0, :8, :8] = 1
-    assert kept_in_high_zones(x, k=3, a=0, b=0) == 1  # all ones are kept, all zeros are not
-    assert kept_in_high_zones(-x, k=3, a=0, b=0) == 0
-
-
-def test_discs_are_as_grey_as_stripes_and_darken_inwards_from_outside():
-    discs = mach_discs(4, 5)
-    assert discs.shape == (40, 40) and torch.equal(discs, discs.flip(0)) and torch.equal(discs, discs.T)
-    assert discs.unique().tolist() == mach_bands(4).unique().tolist()
-    assert discs[20].tolist() == sorted(discs[20, :20].tolist()) + sorted(
-        discs[20, 20:].tolist(), reverse=True
-    )

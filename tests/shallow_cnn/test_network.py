@@ -1,8 +1,14 @@
 import pytest
 import torch
 
-from saliencylib.shallow_cnn.network import network as shallow_cnn
-from saliencylib.shallow_cnn.network import shallow_saliency_cnn
+from saliencylib.shallow_cnn.network import (
+    CPU_PART,
+    GAZE_LOSSES,
+    distributions,
+    he_start,
+    mean_map_start,
+    shallow_saliency_cnn,
+)
 
 
 @pytest.fixture(scope="module")
@@ -11,21 +17,14 @@ def exact():
 
 
 def test_sizes_of_tables_one_and_two(exact):
-    assert [tuple(conv.weight.shape) for conv in exact.convolutions] == [
-        (32, 3, 5, 5),
-        (64, 32, 3, 3),
-        (128, 64, 3, 3),
-    ]
+    shapes = [tuple(conv.weight.shape) for conv in exact.convolutions]
+    assert shapes == [(32, 3, 5, 5), (64, 32, 3, 3), (128, 64, 3, 3)]
     assert exact.full.in_features == 15488 == 11 * 11 * 128
     assert exact.full.out_features == 4608
     assert exact.output.in_features == exact.output.out_features == 2304 == 48 * 48
     assert sum(p.numel() for p in exact.parameters()) == 76_778_816
-
-
-def test_shapes_through_the_network(exact):
     images = torch.rand(2, 3, 96, 96)
-    assert exact.features(images).shape == (2, 15488)
-    assert exact(images).shape == (2, 48, 48)
+    assert exact.features(images).shape == (2, 15488) and exact(images).shape == (2, 48, 48)
 
 
 def test_paper_start(exact):
@@ -35,23 +34,18 @@ def test_paper_start(exact):
         assert abs(layer.weight.mean().item()) < 0.001
 
 
-def test_original_release_has_ten_by_ten_inputs_and_sixty_four_maps():
-    original = shallow_saliency_cnn("pan2016", hidden=64)
-    assert original.full.in_features == 10 * 10 * 64
+def test_presets_differ_in_padding_maps_and_the_relu_before_the_maxout():
+    original, unpadded = (shallow_saliency_cnn(preset, hidden=64) for preset in ("pan2016", "10x10"))
+    assert original.full.in_features == 10 * 10 * 64 and unpadded.full.in_features == 10 * 10 * 128
     assert original(torch.rand(1, 3, 96, 96)).shape == (1, 48, 48)
     assert isinstance(original.before_maxout, torch.nn.ReLU)
-
-
-def test_ten_by_ten_is_the_replication_without_padding():
-    unpadded = shallow_saliency_cnn("10x10", hidden=64)
-    assert unpadded.full.in_features == 10 * 10 * 128
     assert isinstance(unpadded.before_maxout, torch.nn.Identity)
 
 
 def test_features_are_convolution_relu_and_pooling_in_the_written_order():
     model = shallow_saliency_cnn(hidden=8, width=0.25)
-    shallow_cnn.he_start(model, seed=0)
-    images = torch.rand(shallow_cnn.CPU_PART + 3, 3, 96, 96)
+    he_start(model, seed=0)
+    images = torch.rand(CPU_PART + 3, 3, 96, 96)
     maps = images
     for conv, pool in zip(model.convolutions, model.pools, strict=True):
         maps = pool(torch.relu(conv(maps)))
@@ -85,13 +79,6 @@ def test_maxout_takes_adjacent_pairs():
     assert model(torch.rand(1, 3, 96, 96)).flatten()[:3].tolist() == [5, 3, -4]
 
 
-def test_width_and_hidden():
-    model = shallow_saliency_cnn(width=0.5, hidden=1152)
-    assert [conv.out_channels for conv in model.convolutions] == [16, 32, 64]
-    assert (model.full.in_features, model.full.out_features) == (7744, 1152)
-    assert sum(p.numel() for p in model.parameters()) == 10_276_000
-
-
 def test_seed_fixes_and_changes_the_weights():
     first, again, other = (shallow_saliency_cnn(hidden=8, width=0.1, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.full.weight, again.full.weight)
@@ -100,7 +87,7 @@ def test_seed_fixes_and_changes_the_weights():
 
 def test_he_start_spreads_the_answers():
     model = shallow_saliency_cnn(hidden=64, width=0.25)
-    shallow_cnn.he_start(model, seed=0)
+    he_start(model, seed=0)
     for layer in (*model.convolutions, model.full, model.output):
         assert not layer.bias.any()
         fan = layer.weight[0].numel()
@@ -111,7 +98,7 @@ def test_he_start_spreads_the_answers():
 def test_mean_map_start_answers_the_mean_map():
     model = shallow_saliency_cnn(hidden=64, width=0.25)
     mean = torch.rand(48, 48)
-    shallow_cnn.mean_map_start(model, mean, seed=0)
+    mean_map_start(model, mean, seed=0)
     images = torch.rand(4, 3, 96, 96)
     assert (model(images) - mean).abs().max() < 0.02
     assert model(images).std(0).max() > 0  # but not blind to the image
@@ -125,3 +112,31 @@ def test_mean_map_start_answers_the_mean_map():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         shallow_saliency_cnn(**arguments)
+
+
+def test_losses_are_their_formulas():
+    a, b = torch.rand(3, 48, 48), torch.rand(3, 48, 48)
+    found = {name: loss.of(a, b).item() for name, loss in GAZE_LOSSES.items()}
+    chance = torch.sigmoid(a)
+    p, q = distributions(b), a.flatten(1).exp() / a.flatten(1).exp().sum(1, keepdim=True)
+    expected = {
+        "mse": ((a - b) ** 2).mean(),
+        "l1": (a - b).abs().mean(),
+        "kl": (p * (p / q).log()).sum(1).mean(),
+        "bhattacharyya": -(p * q).sqrt().sum(1).log().mean(),
+        "bce": -(b * chance.log() + (1 - b) * (1 - chance).log()).mean(),
+    }
+    assert found == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", GAZE_LOSSES.values(), ids=GAZE_LOSSES)
+def test_readings_invert_answers_and_the_truth_is_the_smallest_loss(loss):
+    maps = torch.rand(3, 48, 48) * 0.9 + 0.05
+    maps = maps / maps.amax((1, 2), keepdim=True) if loss.name in ("KL divergence", "Bhattacharyya") else maps
+    answers = loss.answers(maps)
+    assert torch.allclose(loss.maps(answers), maps, atol=1e-4)
+    assert loss.of(answers, maps) < loss.of(loss.answers(maps.flip(2)), maps)
+
+
+def test_distributions_of_zeros_are_uniform():
+    assert torch.allclose(distributions(torch.zeros(1, 4, 4)), torch.full((1, 16), 1 / 16))

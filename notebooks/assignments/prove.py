@@ -1,12 +1,10 @@
-"""The assignments: builds the students' copies with nbgrader and proves them.
+"""The assignments: builds the students' copies with nbgrader and proves them (``./run_all.sh assignments``).
 
-    python -m saliencylib.assignments
-
-writes ``notebooks/assignments/release/`` once the proof holds. The proof grades copies of every assignment in
-a temporary course folder: the blank copy must get no points and not crash the grader, the solution full
-marks, a half-right answer something between. nbgrader's autograder gives the automatic points. Written
-answers are for a teacher to read; the proof enters the marks in the gradebook as a teacher would: full marks
-for the model answer, and the share that ``answers.toml`` states for the half-right one.
+Writes ``release/`` beside this script once the proof holds. The proof grades copies of every assignment in a
+temporary course folder: the blank copy must get no points and not crash the grader, the solution full marks,
+a half-right answer something between. nbgrader's autograder gives the automatic points. Written answers are
+for a teacher to read; the proof enters the marks in the gradebook as a teacher would: full marks for the
+model answer, and the share that ``answers.toml`` states for the half-right one.
 """
 
 import os
@@ -20,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import pandas as pd
@@ -30,9 +29,9 @@ from nbgrader.apps import NbGraderAPI
 from sqlalchemy.exc import SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
-from saliencylib.study.plan import ROOT
+from saliencylib.places import ROOT
 
-COURSE = ROOT / "notebooks" / "assignments"
+COURSE = Path(__file__).resolve().parent
 CONFIG = "nbgrader_config.py"
 PROOF = ("blank", "half", "solution")
 REGIONS = ("SOLUTION", "HIDDEN TESTS")
@@ -52,32 +51,7 @@ class Copy:
     written: float = 1.0
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one copy got: points by the autograder and for written answers, of how many; the tests (grade
-    ids) without points; and the seconds that grading took."""
-
-    assignment: str
-    student: str
-    automatic: float
-    written: float
-    most_automatic: float
-    most_written: float
-    lost: tuple[str, ...]
-    seconds: float
-
-    @property
-    def total(self) -> float:
-        """All points of the copy."""
-        return self.automatic + self.written
-
-    @property
-    def most(self) -> float:
-        """All points that the assignment has."""
-        return self.most_automatic + self.most_written
-
-
-def names(course: Path = COURSE) -> list[str]:
+def assignment_names(course: Path = COURSE) -> list[str]:
     """The assignments of a course folder, in order."""
     return sorted(path.name for path in (course / "source").iterdir() if path.is_dir())
 
@@ -92,7 +66,7 @@ def build(folder: Path, course: Path = COURSE) -> None:
     shutil.copytree(course / "source", folder / "source")
     shutil.copy(course / CONFIG, folder)
     with _nbgrader(folder) as api:
-        for assignment in names(folder):
+        for assignment in assignment_names(folder):
             _check(api.generate_assignment(assignment), f"{assignment} cannot be built")
 
 
@@ -103,7 +77,7 @@ def proof_copies(folder: Path, course: Path = COURSE) -> list[Copy]:
     """
     answers = answers_of(course)
     copies = []
-    for assignment in names(folder):
+    for assignment in assignment_names(folder):
         half = answers[assignment]["half"]
         mistakes = [m for m in answers[assignment]["mistakes"] if m["name"] in half["mistakes"]]
         if len(mistakes) != len(half["mistakes"]):
@@ -127,33 +101,35 @@ def answered(
     """The student's copy with the solutions and model answers filled in, but for ``mistakes`` and for cells
     left ``blank`` (grade ids). Raises AssignmentError when one of them does not fit."""
     notebook = _notebook(folder, "release", assignment)
-    solutions = {_id(cell): cell for cell in _notebook(folder, "source", assignment).cells if _open(cell)}
+    solutions = {
+        _id(cell): cell.source for cell in _notebook(folder, "source", assignment).cells if _open(cell)
+    }
     if unknown := {*blank, *(mistake["cell"] for mistake in mistakes)} - set(solutions):
         raise AssignmentError(f"{assignment} has no cell {', '.join(sorted(unknown))} to answer")
     for cell in notebook.cells:
         if _open(cell) and _id(cell) not in blank:
-            cell.source = "\n".join(
-                line for line in solutions[_id(cell)].source.split("\n") if not line.strip().startswith("###")
-            )
-        for mistake in mistakes:
-            if mistake["cell"] == _id(cell):
-                if cell.source.count(mistake["right"]) != 1:
-                    raise AssignmentError(f"{assignment}: {mistake['name']!r} does not fit {_id(cell)}")
-                cell.source = cell.source.replace(mistake["right"], mistake["wrong"])
+            lines = solutions[_id(cell)].split("\n")
+            cell.source = "\n".join(line for line in lines if not line.strip().startswith("###"))
+        for mistake in [m for m in mistakes if m["cell"] == _id(cell)]:
+            if cell.source.count(mistake["right"]) != 1:
+                raise AssignmentError(f"{assignment}: {mistake['name']!r} does not fit {_id(cell)}")
+            cell.source = cell.source.replace(mistake["right"], mistake["wrong"])
     return notebook
 
 
-def graded(folder: Path, copies: Sequence[Copy]) -> list[Result]:
-    """Every copy's result, in order. Two are graded at a time, each in a course folder of its own.
+def graded(folder: Path, copies: Sequence[Copy]) -> pd.DataFrame:
+    """A row a copy, in order: assignment, student, the points it got (automatic, written, total) and could get
+    (most_automatic, most_written, most), the tests without points (lost, grade ids) and seconds of grading.
 
-    Raises AssignmentError when nbgrader fails on one.
+    Two are graded at a time, each in a course folder of its own. Raises AssignmentError when nbgrader fails.
     """
     workers = min(2, len(copies), os.cpu_count() or 1)
-    with Parallel(n_jobs=workers) as parallel:
-        return parallel(delayed(_graded)(folder, copy) for copy in copies)
+    rows = pd.DataFrame(Parallel(n_jobs=workers)(delayed(_graded)(folder, copy) for copy in copies))
+    rows["total"] = rows["automatic"] + rows["written"]
+    return rows.assign(most=rows["most_automatic"] + rows["most_written"])
 
 
-def _graded(built: Path, copy: Copy) -> Result:
+def _graded(built: Path, copy: Copy) -> dict[str, object]:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -167,10 +143,11 @@ def _graded(built: Path, copy: Copy) -> Result:
             reply = api.autograde(copy.assignment, copy.student)
             _check(reply, f"the {copy.student} copy of {copy.assignment} cannot be graded")
             with api.gradebook as gradebook:
-                return _read(gradebook, copy, start)
+                row = {"assignment": copy.assignment, "student": copy.student} | _points(gradebook, copy)
+    return row | {"seconds": time.perf_counter() - start}
 
 
-def _read(gradebook: Gradebook, copy: Copy, start: float) -> Result:
+def _points(gradebook: Gradebook, copy: Copy) -> dict[str, object]:
     """Mark the written answers that still need it, then read the points."""
     submission = gradebook.find_submission(copy.assignment, copy.student)
     grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
@@ -180,28 +157,24 @@ def _read(gradebook: Gradebook, copy: Copy, start: float) -> Result:
             grade.needs_manual_grade = False
     gradebook.db.commit()
     gradebook.db.refresh(submission)
-    lost = sorted(g.name for g in grades if g.cell.cell_type == "code" and g.score == 0 < g.max_score)
-    return Result(
-        assignment=copy.assignment,
-        student=copy.student,
-        automatic=submission.code_score,
-        written=submission.written_score,
-        most_automatic=submission.max_code_score,
-        most_written=submission.max_written_score,
-        lost=tuple(lost),
-        seconds=time.perf_counter() - start,
-    )
+    return {
+        "automatic": submission.code_score,
+        "written": submission.written_score,
+        "most_automatic": submission.max_code_score,
+        "most_written": submission.max_written_score,
+        "lost": sorted(g.name for g in grades if g.cell.cell_type == "code" and g.score == 0 < g.max_score),
+    }
 
 
-def problems(results: Sequence[Result]) -> list[str]:
+def problems(results: pd.DataFrame) -> list[str]:
     """What the results of proof copies leave unproved, in words; empty when all is proved."""
     found = []
-    for result in results:
+    for result in results.itertuples():
         of = f"{result.total:g} of {result.most:g} points"
+        automatic = f"{result.automatic:g} of {result.most_automatic:g} automatic points"
         if result.student == "blank" and result.total:
             found.append(f"{result.assignment}: the blank copy gets {of}, not zero")
         if result.student == "half" and not 0 < result.automatic < result.most_automatic:
-            automatic = f"{result.automatic:g} of {result.most_automatic:g} automatic points"
             found.append(
                 f"{result.assignment}: the half-right answer gets {automatic}, not something between"
             )
@@ -214,7 +187,7 @@ def problems(results: Sequence[Result]) -> list[str]:
 def leaks(folder: Path) -> list[str]:
     """Solutions, model answers and hidden tests that the release copies still hold, in words."""
     found = []
-    for assignment in names(folder):
+    for assignment in assignment_names(folder):
         released = "\n".join(cell.source for cell in _notebook(folder, "release", assignment).cells)
         for cell in _notebook(folder, "source", assignment).cells:
             if any(secret in released for secret in _secrets(cell)):
@@ -231,23 +204,19 @@ def _secrets(cell: NotebookNode) -> Iterator[str]:
             yield part.split(f"### END {region}")[0].strip()
 
 
-def prove(folder: Path, course: Path = COURSE) -> tuple[list[Result], list[str]]:
+def prove(folder: Path, course: Path = COURSE) -> tuple[pd.DataFrame, list[str]]:
     """Build a course in ``folder`` and grade its proof copies: their results, and what is not proved."""
     build(folder, course)
     results = graded(folder, proof_copies(folder, course))
     return results, leaks(folder) + problems(results)
 
 
-def table(results: Sequence[Result]) -> pd.DataFrame:
-    """The proof as a table: a row an assignment, with points and what each copy got."""
-    rows = {}
-    for result in results:
-        row = rows.setdefault(result.assignment, {"assignment": result.assignment, "points": result.most})
-        row["automatic + written"] = f"{result.most_automatic:g} + {result.most_written:g}"
-        row[result.student] = result.total
-        row["seconds"] = row.get("seconds", 0) + round(result.seconds)
-    columns = ["assignment", "points", "automatic + written", *PROOF, "seconds"]
-    return pd.DataFrame(rows.values(), columns=columns)
+def proof_table(results: pd.DataFrame) -> pd.DataFrame:
+    """The proof as a table: a row an assignment, with its points, what each copy got, and seconds."""
+    groups = results.groupby("assignment")
+    table = groups[["most", "most_automatic", "most_written"]].first()
+    table = table.join(results.pivot(index="assignment", columns="student", values="total")[[*PROOF]])
+    return table.assign(seconds=groups["seconds"].sum().round()).reset_index()
 
 
 def _notebook(folder: Path, step: str, assignment: str) -> NotebookNode:
@@ -289,21 +258,15 @@ def _nbgrader(folder: Path) -> Iterator[NbGraderAPI]:
         "MKL_NUM_THREADS": "1",
     }
     (jupyter / "ipython").mkdir(parents=True, exist_ok=True)
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
     config = PyFileConfigLoader(CONFIG, path=str(folder)).load_config()
     config.CourseDirectory.root = str(folder)
     config.Execute.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SAWarning)  # nbgrader's own use of its database
-            yield NbGraderAPI(config=config)
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with mock.patch.dict(os.environ, own), warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)  # nbgrader's own use of its database
+        yield NbGraderAPI(config=config)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Build, prove, print the table, and put the students' copies in place; the exit status."""
     if arguments:
         print(f"assignments: takes no arguments, not {' '.join(arguments)}", file=sys.stderr)
@@ -311,11 +274,11 @@ def main(arguments: Sequence[str]) -> int:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         try:
-            results, unproved = prove(Path(name))
+            results, unproved = prove(Path(name), COURSE)
         except AssignmentError as error:
             print(f"assignments: {error}", file=sys.stderr)
             return 1
-        print(table(results).to_string(index=False, float_format="{:g}".format))
+        print(proof_table(results).to_string(index=False, float_format="{:g}".format))
         for problem in unproved:
             print(f"assignments: {problem}", file=sys.stderr)
         if unproved:
@@ -325,7 +288,7 @@ def main(arguments: Sequence[str]) -> int:
     print("Automatic points are nbgrader's. Written answers were marked by the proof as a teacher would mark")
     print("them: full marks for the model answer, half marks in the half-right copy.")
     seconds = time.perf_counter() - start
-    print(f"Proved in {seconds:.0f} s. The students' copies are in notebooks/assignments/release.")
+    print(f"Proved in {seconds:.0f} s. The students' copies are in {os.path.relpath(COURSE / 'release')}.")
     return 0
 
 

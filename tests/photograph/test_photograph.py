@@ -1,0 +1,204 @@
+"""A photograph of one's own: reading anything, measuring it, and the command."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.licnn.blur import blurred, object_region, top_classes
+from saliencylib.licnn.classifiers import load_classifier
+from saliencylib.photograph import figures, views
+from saliencylib.photograph.reading import (
+    DEFAULT_PHOTOGRAPH,
+    MAP_SIDE,
+    SHORTEST_SIDE,
+    folder_name,
+    photograph,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = (90, 60)
+
+
+def scene(size=SIZE) -> Image.Image:
+    """A red disc left of the centre on a smooth ground, so that sides and colours can be told apart."""
+    width, height = size
+    y, x = np.mgrid[:height, :width] / np.array([height, width]).reshape(2, 1, 1)
+    pixels = np.stack([60 + 40 * x, 90 + 40 * y, 120 + 0 * x], axis=2)
+    pixels[(x - 0.3) ** 2 + (y - 0.5) ** 2 < 0.04] = (220, 30, 30)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def close(picture, wanted, tolerance=12) -> bool:
+    difference = np.asarray(picture, float) - np.asarray(wanted.resize(picture.size), float)
+    return bool(np.abs(difference).mean() < tolerance)
+
+
+def test_a_phones_pictures_are_read_upright(tmp_path):
+    shown = photograph(Path(__file__).with_name("turned.heic"))
+    assert shown.size == SIZE and close(shown.picture, scene())
+    stored = scene().transpose(Image.Transpose.ROTATE_90)
+    exif = stored.getexif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    shown = photograph(tmp_path / "turned.jpg")
+    assert close(shown.picture, scene()) and "turned upright" in shown.notes[0]
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    picture = scene().convert("RGBA")
+    picture.putalpha(Image.fromarray(np.uint8([[0] * 45 + [255] * 45] * 60)))
+    picture.save(tmp_path / "glass.png")
+    shown, half = photograph(tmp_path / "glass.png"), (45, 0, 90, 60)
+    assert (np.asarray(shown.picture)[:, :45] == 255).all()
+    assert close(shown.picture.crop(half), scene().crop(half), 2) and "laid on white" in shown.notes[0]
+
+
+def test_deep_pictures_keep_their_range_and_frames_are_counted(tmp_path):
+    ramp = np.linspace(1000, 30000, 60 * 90).reshape(60, 90)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "deep.png")
+    pixels = np.asarray(photograph(tmp_path / "deep.png").picture)
+    assert pixels.min() == 0 and pixels.max() == 255 and 120 < pixels.mean() < 135
+    scene().save(tmp_path / "film.gif", save_all=True, append_images=[Image.new("RGB", SIZE)])
+    shown = photograph(tmp_path / "film.gif")
+    assert "first of 2 frames" in shown.notes[0] and close(shown.picture, scene())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4000, 1)])
+def test_small_and_thin_pictures_get_every_map(tmp_path, size):
+    scene(size).save(tmp_path / "odd.png")
+    shown = photograph(tmp_path / "odd.png")
+    assert shown.size == size and min(shown.picture.size) >= SHORTEST_SIDE
+    for name, values in views.bottom_up_maps(shown).items():
+        assert values.shape == shown.pixels.shape[:2] and np.isfinite(values).all(), name
+
+
+def test_large_pictures_are_read_and_huge_ones_refused(tmp_path):
+    Image.new("RGB", (8660, 5774), (9, 99, 199)).save(tmp_path / "large.png", compress_level=1)
+    shown = photograph(tmp_path / "large.png")
+    assert shown.picture.size == (1024, 683) and "resized from 8660x5774" in shown.notes[0]
+    assert max(shown.pixels.shape) == MAP_SIDE
+    for size in ((10000, 9000), (20000, 9000)):  # Pillow itself refuses the second
+        Image.new("1", size).save(tmp_path / "huge.png")
+        with pytest.raises(DataInvalid, match="huge.png has more than the 89 million pixels.*smaller copy"):
+            photograph(tmp_path / "huge.png")
+
+
+def test_files_that_are_no_pictures_are_named_with_the_remedy(tmp_path):
+    scene().save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:700])
+    (tmp_path / "text.jpg").write_text("not a picture")
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    for name in ("cut.jpg", "text.jpg", "nan.tif"):
+        with pytest.raises(DataInvalid, match=f"{name} is not a picture .* save it as JPEG or PNG"):
+            photograph(tmp_path / name)
+    with pytest.raises(DataInvalid, match="is not a file"):
+        photograph(tmp_path)
+    with pytest.raises(DataNotFound, match="nowhere.jpg: give the path.*coffee"):
+        photograph(tmp_path / "nowhere.jpg")
+
+
+def test_pictures_that_ship_are_known_by_name_and_keep_their_credit():
+    shown = photograph("coffee")
+    assert "CC0" in shown.credit and shown.size == (600, 400)
+    assert folder_name(DEFAULT_PHOTOGRAPH) is None, "it belongs to every run"
+    cells = nbformat.read(ROOT / "notebooks" / "05_your_own_photograph.ipynb", as_version=4).cells
+    assert any(f'photograph = "{DEFAULT_PHOTOGRAPH}"' in cell.source for cell in cells)
+
+
+def test_run_folders_tell_pictures_of_one_name_apart(tmp_path):
+    names = []
+    for folder, colour in (("a", "red"), ("b", "blue"), ("c", "red")):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "Foto 1 (neu).png"
+        Image.new("RGB", SIZE, colour).save(path)
+        names.append(folder_name(str(path)))
+    assert names[0] == names[2] != names[1] and names[0].startswith("photo-Foto-1-neu-")
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_classifier("efficientnet_lite0")
+
+
+def test_a_map_of_the_whole_lands_on_the_crop(model):
+    picture = scene((400, 300))
+    red = np.asarray(picture)[..., 0].astype(float)
+    wanted = np.asarray(model.preprocess.cut(picture))[..., 0]
+    for values in (red, red[::2, ::2]):
+        crop = views.map_on_crop(values, picture, model.preprocess)
+        assert crop.shape == wanted.shape and np.abs(crop - wanted).mean() < 4
+
+
+def test_rank_correlation_is_one_with_itself_and_minus_one_with_its_reverse():
+    values = np.random.default_rng(0).random((8, 8))
+    table = views.rank_correlations({"a": values, "b": -values, "flat": np.zeros((8, 8))})
+    assert table.loc["a", "a"] == pytest.approx(1) and table.loc["a", "b"] == pytest.approx(-1)
+    assert (table.loc["flat"] == 0).all()
+
+
+def test_classes_and_blur_effects_are_those_of_the_blur_experiment(model):
+    crop = model.preprocess.cut(photograph("coffee").picture)
+    top, probabilities = views.likeliest_classes(model, [crop])
+    np.testing.assert_array_equal(top, top_classes(model, [crop]))
+    table = views.class_table(model, {"a": crop})
+    assert table.loc[0, "a"] == f"espresso {probabilities[0].max():.1%}" and len(table) == 5
+    y, x = np.mgrid[-1 : 1 : crop.height * 1j, -1 : 1 : crop.width * 1j]
+    centred = np.exp(-2 * (x**2 + y**2))
+    effects = views.blur_effects(model, crop, centred, 0.35).set_index(["region", "picture"])
+    assert len(effects) == 1 + 2 * 4
+    before = effects.loc[("", "as it is")]
+    assert before["first"] == "espresso" and before["probability"] == before["before"]
+    by_hand = blurred(crop, object_region(centred, 0.35), 10, "object")
+    expected = views.likeliest_classes(model, [by_hand])[1].max()
+    assert effects.loc[("LICNN", "object blurred"), "probability"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_titles_say_what_was_found():
+    table = pd.DataFrame(
+        {
+            "region": ["", "LICNN", "LICNN", "RC", "RC"],
+            "picture": ["as it is", *["background blurred", "object blurred"] * 2],
+            "first": ["cup", "cup", "bowl", "cup", "cup"],
+            "probability": [0.9, 0.5, 0.3, 0.2, 0.8],
+            "before": [0.9, 0.5, 0.1, 0.2, 0.8],
+        }
+    )
+    crops = {name: scene((64, 64)) for name in ("as it is", "background blurred", "object blurred")}
+    figure = figures.blurs(crops, np.ones((64, 64), bool), table, "n = 1")
+    assert figure.get_suptitle() == "The class changes with object blurred"
+    title = figures.blur_controls(table, 0.35, "n").get_suptitle()
+    assert "50%\nby LICNN's region, of 50% by the best one (LICNN)" in title
+    assert "no difference" in figures.blur_controls(table.assign(before=0.5), 0.35, "n").get_suptitle()
+    maps = dict.fromkeys(figures.FULL_NAMES, np.zeros((40, 60)))
+    figure = figures.bottom_up(np.zeros((40, 60, 3), np.uint8), maps, "n = 1")
+    assert figure.get_suptitle().startswith("Nothing stands out")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_makes_a_notebook_and_pictures_from_any_folder(tmp_path):
+    scene((300, 200)).save(tmp_path / "my photo.jpg")
+    done = subprocess.run(
+        ["bash", str(ROOT / "run_all.sh"), "photo", "my photo.jpg", "--no-venv"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SALIENCY_RESULTS": str(tmp_path / "out")},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "out").iterdir()
+    assert folder.name.startswith("photo-my-photo-") and "background blurred" in done.stdout
+    assert len(list((folder / "figures").glob("05_*"))) == 8
+    assert (folder / "notebooks" / "05_your_own_photograph.ipynb").exists()
+    assert len(pd.read_csv(folder / "tables" / "05_classes.csv")) == 5

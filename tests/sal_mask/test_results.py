@@ -1,0 +1,185 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from saliencylib import stats
+from saliencylib.sal_mask import figures, results
+from saliencylib.sal_mask.masks import MASK_CHAIN, PAPER_MASKS
+from saliencylib.sal_mask.network import alexnet, connected, layer_table, nin
+
+
+def log_of(gains, seeds=4, masks=PAPER_MASKS, networks=("alexnet", "nin"), width=1.0, connection="first"):
+    """Accuracy logs of two epochs in which every mask gains what is asked over plain, seed by seed.
+
+    The best epoch is the first for the even images and the second for the odd ones.
+    """
+    rows = []
+    for network in networks:
+        for seed in range(seeds):
+            for mask in masks:
+                keys = (network, width, connection, mask, seed)
+                best = 50 + seed + gains.get((network, mask), 0) + 0.01 * seed * (mask != "plain")
+                rows.append((*keys, 1, 1.0, best, best + 2, best - 2))
+                rows.append((*keys, 2, 1.0, best - 1, best - 5, best + 3))
+    accuracies = ["accuracy", "accuracy_even", "accuracy_odd"]
+    return pd.DataFrame(rows, columns=[*results.RECIPE_KEYS, "epoch", "loss", *accuracies])
+
+
+def test_tables_and_gains_are_read_from_the_log():
+    log = log_of({("alexnet", "RC"): 2, ("nin", "RC"): 1, ("nin", "Alpha"): -1})
+    table = results.accuracy_table(log, "alexnet", "somewhere").set_index("mask")
+    assert table.loc["RC", "best minus last"] == pytest.approx(1)
+    assert table.loc["plain", "printed (STL-10, best epoch)"] == 61.74
+    assert results.mask_gain(log, "alexnet", "RC").value == pytest.approx(2.015)
+    assert results.mask_gain(log, "nin", "RC", "Alpha").value == pytest.approx(2)
+    assert results.gain_on_both_networks(log).value == pytest.approx(0.015)
+    gains = results.gains_table(log).set_index(["network", "comparison", "epoch"])
+    assert gains.loc[("alexnet", "RC minus grey", "last"), "points"] == pytest.approx(2)
+
+
+def test_the_epoch_of_one_half_is_judged_on_the_other():
+    """Even images are best at the first epoch, where the odd ones have best - 2; odd ones at the second,
+    where the even ones have best - 5: the mean is 3.5 below the best epoch of all."""
+    table = results.selection_table(log_of({})).set_index(["network", "rival"])
+    assert table.loc[("nin", "epoch chosen on the other half"), "points"] == pytest.approx(3.5)
+    assert table.loc[("nin", "last epoch"), "points"] == pytest.approx(1)
+    assert table["trainings"].eq(16).all()
+
+
+def test_share_of_epochs_above_plain():
+    rising = {("alexnet", "RC"): 2, ("alexnet", "Alpha"): 2, ("nin", "RC"): -2, ("nin", "Alpha"): -2}
+    log = log_of(rising)
+    log.loc[(log["mask"] == "RC") & (log["epoch"] == 2) & (log["network"] == "alexnet"), "accuracy"] -= 20
+    share = results.share_of_epochs_above
+    assert share(log, "alexnet").value == 0 and share(log, "nin").value == -0.5
+    assert share(log, "alexnet", after=0.5).value == -0.5
+
+
+def test_steps_of_the_chain_add_up_to_the_gain():
+    log = log_of({("nin", "grey"): 1, ("nin", "centre"): 3, ("nin", "RC"): 4}, masks=MASK_CHAIN)
+    chain = results.chain_table(log)
+    of_nin = chain.query("network == 'nin'").set_index("step")["points"]
+    assert of_nin.sum() == pytest.approx(results.mask_gain(log, "nin", "RC").value)
+    assert of_nin.to_dict() == pytest.approx({"grey": 1.015, "centre": 2, "shuffled": -3, "RC": 4})
+    words = results.chain_words(chain)
+    assert words[1].startswith("NIN: being a mask at all (grey minus plain) raises the accuracy (+1.0)")
+    assert "having the form of saliency (shuffled minus centre) lowers it (-3.0)" in words[1]
+    assert "nothing that is clear" in words[0]
+
+
+def test_only_shared_seeds_are_compared_and_ambiguous_ones_refused():
+    log = pd.concat([log_of({}, masks=("plain",)), log_of({("nin", "RC"): 1}, seeds=2, masks=("RC",))])
+    assert results.gains_over_plain(log, "network", "mask")["seeds"].tolist() == [2, 2]
+    with pytest.raises(ValueError, match="fits 8 trainings of 4 seeds"):
+        results.accuracy_by_seed(log, mask="plain")
+    with pytest.raises(ValueError, match="fits 0 trainings"):
+        results.accuracy_by_seed(log, mask="blue")
+
+
+def test_places_widths_and_learned_masks_are_compared_with_their_own_plain_network():
+    first = log_of({("nin", "RC"): 3}, masks=("plain", "RC", "Alpha"))
+    raw = log_of({("nin", "RC"): 1, ("nin", "Alpha"): -1}, masks=("RC", "Alpha"), connection="raw")
+    log = pd.concat([first, raw])
+    place = results.gains_over_plain(log, "network", "connection", "mask")
+    place = place.set_index(["network", "connection", "mask"])["points"]
+    assert place["nin", "first", "RC"] == pytest.approx(3.015) and place["nin", "raw", "Alpha"] < 0
+    assert results.averaged_minus_raw(log).value == pytest.approx(3 / 4)
+    wide = log_of({("nin", "RC"): -2}, masks=("plain", "RC"), width=2.0)
+    wide["accuracy"] += 7
+    widths = results.width_table(pd.concat([first, wide])).set_index(["network", "width", "mask"])
+    assert widths.loc[("nin", 2.0, "RC"), "points"] == pytest.approx(-1.985)
+    assert widths.loc[("nin", 2.0, "RC"), "plain"] == pytest.approx(58.5)
+    learned = log_of({("nin", "plain"): 5, ("nin", "RC"): 6}, masks=("plain", "RC"), connection="learned")
+    every = pd.concat([first, wide.query("mask == 'plain'"), learned])
+    gains = results.learned_table(every, {"alexnet": 1.0, "nin": 1.0}).query("network == 'nin'")["points"]
+    assert gains.tolist() == pytest.approx([3.015, 7, 5, 6.015])
+
+
+def test_quality_and_gain_correlate_by_rank():
+    quality = {"true": 1.0, "RC": 0.9, "true, 50 % foreign": 0.7, "SR": 0.5}
+    gains = {("alexnet", name): 10 * auc**3 for name, auc in quality.items()}
+    log = log_of(gains, masks=("plain", *quality), networks=("alexnet",))
+    assert results.quality_correlation(log, quality).value == pytest.approx(1)
+    worse = dict(zip(quality, list(quality.values())[::-1], strict=True))
+    assert results.quality_correlation(log, worse).value == pytest.approx(-1)
+    table = results.quality_table(log, quality)
+    assert table["mask"].tolist() == list(quality)
+    assert table["kind"].tolist() == ["degraded truth", "computed map"] * 2
+
+
+def losses():
+    rows = []
+    for seed in range(3):
+        for mask, lost in (("plain", 30), ("RC", 10), ("Alpha", 20)):
+            rows.append(("tied", mask, seed, 80.0 + seed))
+            rows.append(("swapped", mask, seed, 80.0 + seed - lost - 0.1 * seed * (mask == "RC")))
+    return pd.DataFrame(rows, columns=["images", "mask", "seed", "accuracy"])
+
+
+def test_losses_count_what_each_mask_spares():
+    table = results.loss_table(losses(), "tied").set_index(["images", "mask"])
+    assert table.loc[("swapped", "RC"), "points"] == pytest.approx(19.9)
+    assert table.loc[("swapped", "plain"), "lost"] == pytest.approx(30)
+    assert table.loc["tied", "points"].eq(0).all()
+    assert results.spared_by_masks(losses(), "tied", "swapped").value == pytest.approx(14.95)
+
+
+def drawn_figures():
+    """The start of each title, and the figure."""
+    log = log_of({("alexnet", "RC"): 9, ("nin", "RC"): 9}, masks=(*PAPER_MASKS, "centre", "shuffled"))
+    wide = log_of({("alexnet", "RC"): -9, ("nin", "RC"): -9}, masks=("plain", "RC"), width=2.0)
+    raw, learned = (log_of({}, masks=("plain", "RC"), connection=name) for name in ("raw", "learned"))
+    yield "2 of 4 masked", figures.figure_accuracy_gains(results.gains_table(log), "x")
+    yield "Choosing the", figures.figure_epoch_selection(results.selection_table(log), "x")
+    controls = results.gains_over_plain(log, "network", "mask")
+    yield "2 of 10 masks", figures.figure_mask_controls(controls, "x")
+    yield "The largest step is being this", figures.figure_mask_chain(results.chain_table(log), "x")
+    both = pd.concat([log, raw.query("mask == 'RC'")])
+    place = results.gains_over_plain(both, "network", "connection", "mask")
+    yield "Largest gain: first, RC", figures.figure_mask_places(place, "x")
+    widths = results.width_table(pd.concat([log.query("mask in ('plain', 'RC')"), wide]))
+    yield (
+        "The gain's sign changes with the width in 2 of 2 cases, clearly in 2",
+        figures.figure_network_widths(widths, "x"),
+    )
+    table = results.learned_table(pd.concat([log, wide, learned]), {"alexnet": 1.0, "nin": 1.0})
+    yield "Best: RC mask", figures.figure_learned_gains(table, "x")
+    yield "NIN: RC and Alpha lie above plain in 100 %", figures.figure_accuracy_curves(log, "nin", "x")
+    quality = results.quality_table(log.query("network == 'nin'"), {"RC": 0.9})
+    worse = stats.Estimate(-0.5, -0.6, -0.4, 4)
+    yield "Worse maps", figures.figure_gain_by_quality(quality, worse, "x")
+    loss = {"background": results.loss_table(losses(), "tied")}
+    yield "2 of 2 masks clearly lose less", figures.figure_accuracy_lost(loss, "x")
+    rows = [(i, size, "RC", size / 100 + 0.001 * i) for i in range(9) for size in (32, 96)]
+    by_size = pd.DataFrame(rows, columns=["image", "size", "mask", "auc"])
+    better = stats.Estimate(0.2, 0.1, 0.3, 9)
+    yield "RC maps are better", figures.figure_quality_by_size(by_size, better, "x")
+
+
+def test_figures_state_the_finding_n_and_data_and_name_their_axes():
+    for title, figure in drawn_figures():
+        below = figure.get_supxlabel()
+        assert figure.get_suptitle().startswith(title)
+        assert "data: x" in below and any(n in below for n in ("4 seeds", "3 seeds", "trainings", "n = 9"))
+        assert all(axes.get_xlabel() for axes in figure.axes) and figure.axes[0].get_ylabel()
+    plt.close("all")
+
+
+def test_pictures_are_drawn_from_the_model_and_its_maps():
+    table = layer_table(nin(width=0.125))
+    figure = figures.figure_structure(table, "NIN", "relu1", "Figure 5")
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert "conv1: 5x5, 12" in drawn and "cccp6: 1x1, 10" in drawn and "mask s" in drawn
+    assert f"{table['parameters'].sum():,} parameters" in figure.get_supxlabel()
+    network, black = connected(alexnet(width=0.125, size=32)), np.zeros((32, 32), np.float32)
+    image = np.zeros((32, 32, 3), np.uint8)
+    figure = figures.figure_3(network, image, torch.randn(1, 3, 32, 32), black, "x")
+    assert "keeps 50 %" in " ".join(figure.get_suptitle().split()), "half, where the map is black"
+    images, maps = np.zeros((2, 8, 8, 3), np.uint8), np.random.default_rng(0).random((2, 8, 8))
+    figure = figures.figure_1(images, {"RC": maps, "Alpha": maps / 2}, "x")
+    assert figure.get_suptitle().startswith("RC lights more than")
+    figure = figures.figure_learned_maps(images, {"RC map": maps, "learned from RC": maps}, "x", "y")
+    assert "1.00" in figure.get_suptitle() and "trained on y" in " ".join(figure.get_supxlabel().split())
+    plt.close("all")

@@ -32,6 +32,7 @@ NAMES = {
     "PhotoSet": "saliencylib.data.photosets",
     "imagenet_a": "saliencylib.data.photosets",
     "imagenet_val": "saliencylib.data.photosets",
+    "imagenet_val_50000": "saliencylib.data.photosets",
     "nips2017_dev": "saliencylib.data.photosets",
     "people": "saliencylib.data.photosets",
     "photographs": "saliencylib.data.photosets",

@@ -55,8 +55,7 @@ def _found(entry: DataSet) -> dict[str, int]:
     loaded = _decoded(load())
     if "points" in entry.count:
         return {"images": len(loaded), "points": sum(len(x) for x in loaded.x)}
-    by_csv = entry.name == "imagenet_val" and (entry.folder / "labels.csv").exists()
-    return {"images by labels.csv" if by_csv else "images": len(loaded)}
+    return {"images": len(loaded)}
 
 
 def _loader(name: str) -> Callable:

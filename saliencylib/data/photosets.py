@@ -41,17 +41,19 @@ class PhotoSet(ImageFiles):
 
 
 def imagenet_val() -> PhotoSet:
-    """ImageNet (ILSVRC2012) validation images, sorted.
+    """1,810 of the ImageNet (ILSVRC2012) validation images with their boxes, sorted.
 
-    Layouts: the official images, one folder a synset, ``imagenet_val/<wnid>/*.JPEG`` (50,000, no boxes); or a
-    part of them, ``imagenet_val/images`` with ``imagenet_val/labels.csv`` (file, wnid, index, width, height,
-    boxes).
+    Layout: ``imagenet_val/images`` with ``imagenet_val/labels.csv`` (file, wnid, index, width, height, boxes).
     """
     entry = REGISTRY["imagenet_val"]
     entry.require()
-    if (entry.folder / "labels.csv").exists() or (entry.folder / "images").is_dir():
-        return _photos_by_csv(entry, lambda row: f"ILSVRC2012, {Path(row['file']).stem}")
-    return _photos_by_synset(entry)
+    return _photos_by_csv(entry, lambda row: f"ILSVRC2012, {Path(row['file']).stem}")
+
+
+def imagenet_val_50000() -> PhotoSet:
+    """All ImageNet (ILSVRC2012) validation images, without boxes, ``imagenet_val_50000/<wnid>/*.JPEG``."""
+    REGISTRY["imagenet_val_50000"].require()
+    return _photos_by_synset(REGISTRY["imagenet_val_50000"])
 
 
 def imagenet_a() -> PhotoSet:

@@ -23,13 +23,37 @@ class DataInvalid(DataNotFound):
 
 
 @dataclass(frozen=True)
+class Source:
+    """One download behind a set: an archive, or a single file.
+
+    url: "" for a file that its owner has; bytes: of the download, about; members: what is used, below the
+    archive's top folder; file: its name on this machine, by default as the server calls it; checksum:
+    "md5:..." or the beginning of "sha256:...", where the bytes never change; alternative: the group of
+    sources that it belongs to, of which one is enough, or "" for a source that is always needed.
+    """
+
+    name: str
+    url: str
+    bytes: int
+    members: tuple[str, ...]
+    file: str
+    checksum: str = ""
+    alternative: str = ""
+
+
+@dataclass(frozen=True)
 class DataSet:
     """What is known about a data set (an entry of datasets.toml).
 
     size: bytes on disk; count: numbers of images or points; how: how a person gets it, as the end of a
     sentence; showable: may its photographs stand in published figures; kind: "real", or "embedded" in
-    installed packages; files: what must exist below the data root (or beside the packages); sizes and
-    checksums: file name to its bytes and to "md5:...", where known; archive: where it can be fetched from.
+    installed packages; files: what must exist below the data root (or beside the packages); instead: files of
+    which one will do, too;
+    sizes and checksums: file name to its bytes and to "md5:...", where known; holds: the least number of
+    files below a folder; used_by: notebook and profile, "01 mini"; optional: runs go on without it;
+    sources, and the builder, the module with the function build_NAME that makes the set from them; made:
+    patterns of the files that it encodes; terms: a sentence on the licence; research: the terms restrict to
+    research and are to be accepted.
     """
 
     name: str
@@ -41,14 +65,25 @@ class DataSet:
     showable: bool
     kind: str
     files: tuple[str, ...]
-    archive: str = ""
+    instead: tuple[str, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
+    holds: dict[str, int] = field(default_factory=dict)
+    used_by: tuple[str, ...] = ()
+    optional: bool = False
+    sources: tuple[Source, ...] = ()
+    builder: str = ""
+    made: tuple[str, ...] = ()
+    terms: str = ""
+    research: bool = False
 
     @property
     def paths(self) -> list[Path]:
         """The files and folders that must exist, in full."""
         base = data_root() if self.kind == "real" else Path(find_spec("skimage").origin).parents[1]
+        for name in (*self.files[:1], *self.instead) if self.instead else ():
+            if (base / name).exists():
+                return [base / name]
         return [base / relative for relative in self.files]
 
     @property
@@ -100,10 +135,37 @@ class DataSet:
 
 def _registry() -> dict[str, DataSet]:
     table = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
-    return {name: DataSet(name, **row | {"files": tuple(row["files"])}) for name, row in table.items()}
+    return {name: _entry(name, row) for name, row in table.items()}
+
+
+def _entry(name: str, row: dict) -> DataSet:
+    row["sources"] = [_source(**source) for source in row.get("sources", [])]
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    return DataSet(name, **plain)
+
+
+def _source(
+    name: str,
+    bytes: int,
+    members: list[str],
+    url: str = "",
+    file: str = "",
+    checksum: str = "",
+    alternative: str = "",
+) -> Source:
+    parts = url.split("/")
+    on_server = f"{parts[-3]}-{parts[-1]}.tar.gz" if parts[-2:-1] == ["tar.gz"] else parts[-1]
+    return Source(name, url, bytes, tuple(members), file or on_server, checksum, alternative)
 
 
 REGISTRY: dict[str, DataSet] = _registry()
+
+
+def sets_of(user: str) -> tuple[str, ...]:
+    """The sets that a notebook and profile, or a profile alone, needs: "01 mini", "mini"."""
+    return tuple(
+        name for name, entry in REGISTRY.items() if any(u == user or u[3:] == user for u in entry.used_by)
+    )
 
 
 def choose(what: str, value: str, valid: Iterable[str]) -> None:

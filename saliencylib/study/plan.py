@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from saliencylib.data.registry import REGISTRY
+from saliencylib.data.registry import REGISTRY, sets_of
 from saliencylib.places import ROOT
 
 PROFILES = ("quick", "mini", "paper")
@@ -31,19 +31,10 @@ NOTEBOOKS = (
 NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 SETUP_GIGABYTES = 6.7
 
-# The data sets that a notebook needs for a profile; quick needs none.
+# The data sets that a notebook needs for a profile, as datasets.toml says; quick needs none.
 NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "01_sal_mask": {"mini": ("tinyimagenet10", "clothing96", "rc_reference"), "paper": ("stl10",)},
-    "02_shallow_saliency_cnn": {
-        "mini": ("crowd", "scene", "pascal", "osie", "mit1003", "salicon_val_recovered"),
-        "paper": ("salicon_2015_fixations",),
-    },
-    "03_licnn": {
-        "mini": ("imagenet_val", "nips2017_dev", "rc_reference"),
-        "paper": ("imagenet_val", "imagenet_a"),
-    },
-    "04_scoreboard": {},
-    "05_your_own_photograph": {},
+    notebook: {profile: sets for profile in PROFILES if (sets := sets_of(f"{notebook[:2]} {profile}"))}
+    for notebook in NOTEBOOKS
 }
 
 # Expected minutes: quick and mini-short as measured on 2 cores, the rest on one H100 as planned. The run of

@@ -186,11 +186,11 @@ SETTINGS: Mapping[str, dict[str, dict]] = {
         "mini-full": _LICNN | _LICNN_MINI | _LICNN_MINI_FULL | _LICNN_FULL,
         "paper-short": _LICNN
         | _VGG16
-        | {"natural": (("imagenet_val", 600),), "adversarial": (("imagenet_a", 600),)},
+        | {"natural": (("imagenet_val_50000", 600),), "adversarial": (("imagenet_a", 600),)},
         "paper-full": _LICNN
         | _VGG16
         | _LICNN_FULL
-        | {"natural": (("imagenet_val", 7500),), "adversarial": (("imagenet_a", 7500),)},
+        | {"natural": (("imagenet_val_50000", 7500),), "adversarial": (("imagenet_a", 7500),)},
     },
     "04_scoreboard": {name: {} for name in RUNS},
     # `share` of the crop is taken as the object, as in the judged claims of notebook 03.

@@ -29,12 +29,13 @@ NAMES = {
     "fixation_set": "saliencylib.data.fixations",
     "salicon": "saliencylib.data.fixations",
     "salicon_val_recovered": "saliencylib.data.fixations",
+    "people": "saliencylib.data.boxes",
+    "unknown_objects": "saliencylib.data.boxes",
     "PhotoSet": "saliencylib.data.photosets",
     "imagenet_a": "saliencylib.data.photosets",
     "imagenet_val": "saliencylib.data.photosets",
     "imagenet_val_50000": "saliencylib.data.photosets",
     "nips2017_dev": "saliencylib.data.photosets",
-    "people": "saliencylib.data.photosets",
     "photographs": "saliencylib.data.photosets",
 }
 __getattr__, __dir__ = lazily(__name__, NAMES)

@@ -1,7 +1,7 @@
 """Photographs of any size for ImageNet classifiers, with labels, boxes and credits."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +81,6 @@ def photographs() -> PhotoSet:
     paths = [entry.folder / row["file"] for row in rows]
     credits = [f"{row['credit']} (scikit-image, {row['name']})" for row in rows]
     return _photo_set("photographs", paths, [(*indices, -1)[0] for indices in accepted], credits, accepted)
-
-
-def people(photos: PhotoSet) -> PhotoSet:
-    """The photographs among ``photos`` around whose people we drew boxes (people.csv), with these boxes.
-
-    Their label is not the person. Boxes hold head, body or arms of one or more people.
-    """
-    drawn = pd.read_csv(Path(__file__).with_name("people.csv"), dtype={"photograph": str})
-    boxes = {stem: rows[["x0", "y0", "x1", "y1"]].to_numpy() for stem, rows in drawn.groupby("photograph")}
-    chosen = photos.select([i for i, path in enumerate(photos.paths) if path.stem in boxes])
-    return replace(chosen, boxes=[boxes[path.stem] for path in chosen.paths])
 
 
 def _photo_set(

@@ -628,10 +628,8 @@ def test_real_set_holds_what_its_authors_say(name):
         assert 0 <= dropped <= 3  # three positions of crowd lie on the far edge
 
 
-def test_real_people_and_named_objects():
-    real("nips2017_dev")
+def test_real_named_objects():
     real("rc_reference")
-    assert len(data.people(data.nips2017_dev())) == 12
     known, unknown = data.named_objects().values()
     assert max(known + unknown) < len(data.rc_reference()) and not set(known) & set(unknown)
 

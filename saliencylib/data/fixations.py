@@ -25,8 +25,9 @@ FIELDS = ("name", "width", "height", "offset", "x", "y", "subject")
 FIXATION_SETS = ("mit1003", "osie", "crowd", "scene", "pascal")
 SALICON_EDITIONS = ("2015", "2017")
 SALICON_TRACKS = {"mouse": "location", "fixations": "fixations"}  # kind: its field in the files
-# A whole pixel counted from 1, as MATLAB does, has its centre half a pixel before its number.
-ONE_BASED = 0.5
+# A whole pixel counted from 1, as MATLAB does, has its centre half a pixel before its number; counted from 0,
+# half a pixel behind.
+ONE_BASED, ZERO_BASED = 0.5, -0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class FixationSet(ImageFiles):
 
     widths, heights: pixels of the ORIGINAL image (the stored one may be smaller); x, y: float32 positions
     in original pixels, as the set's authors stored them; subject: the observer of each position; origin:
-    the value of x and y at the image's left and upper edge (0, or 0.5 for whole pixels counted from 1).
+    the value of x and y at the image's left and upper edge (0, or 0.5 for whole pixels counted from 1, -0.5
+    for whole pixels counted from 0).
     """
 
     names: list[str]
@@ -102,6 +104,19 @@ def fixation_set(name: str) -> FixationSet:
     offset[i]:offset[i + 1].
     """
     choose("set", name, FIXATION_SETS)
+    return _fixations(name, ONE_BASED if name == "pascal" else 0.0)
+
+
+def osie_mouse() -> FixationSet:
+    """OSIE's photographs with mouse samples of about 100 people each, made with SALICON's protocol.
+
+    Every sample of a trace but its first ten is a point (see ``build_osie_mouse``); subject is the
+    participant. Layout: as ``fixation_set``'s, with x and y whole pixels counted from 0.
+    """
+    return _fixations("osie_mouse", ZERO_BASED)
+
+
+def _fixations(name: str, origin: float) -> FixationSet:
     entry = REGISTRY[name]
     entry.require()
     path, folder = entry.paths
@@ -115,7 +130,7 @@ def fixation_set(name: str) -> FixationSet:
         stored["width"].astype(int).tolist(),
         stored["height"].astype(int).tolist(),
         *(np.split(stored[key].astype(kind), stored["offset"][1:-1]) for key, kind in types.items()),
-        origin=ONE_BASED if name == "pascal" else 0.0,
+        origin=origin,
     )
 
 

@@ -53,7 +53,8 @@ class DataSet:
     files below a folder; used_by: notebook and profile, "01 mini"; optional: runs go on without it;
     sources, and the builder, the module with the function build_NAME that makes the set from them; made:
     patterns of the files that it encodes; terms: a sentence on the licence; research: the terms restrict to
-    research and are to be accepted.
+    research and are to be accepted; draw: the rule by which files were chosen, among those of the synsets
+    that each class merges.
     """
 
     name: str
@@ -76,6 +77,8 @@ class DataSet:
     made: tuple[str, ...] = ()
     terms: str = ""
     research: bool = False
+    draw: str = ""
+    synsets: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[Path]:

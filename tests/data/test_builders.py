@@ -132,11 +132,13 @@ def test_points_without_a_photograph_and_a_changed_file(build):
 def test_tinyimagenet10_draws_synsets_in_turn(build, monkeypatch):
     monkeypatch.setattr(build_classes, "TRAIN", 4)
     monkeypatch.setattr(build_classes, "TEST", 3)
-    synsets = [synset for merged in build_classes.TINYIMAGENET10_SYNSETS.values() for synset in merged]
-    names = [f"train/{synset}/images/{synset}_{i}.JPEG" for synset in synsets for i in (10, 2, 1)]
+    merged = REGISTRY["tinyimagenet10"].synsets
+    names = [
+        f"train/{synset}/images/{synset}_{i}.JPEG" for synset in sum(merged.values(), []) for i in (10, 2, 1)
+    ]
     below = build("tinyimagenet10", zip={name: picture(64, 64) for name in names})
     train, test = (sorted(path.stem for path in (below / s / "boat").iterdir()) for s in ("train", "test"))
-    one, two = build_classes.TINYIMAGENET10_SYNSETS["boat"]
+    one, two = merged["boat"]
     assert train == [f"{one}_1", f"{one}_10", f"{two}_1", f"{two}_10"] and test == [f"{one}_2", f"{two}_2"]
     assert len(list((below / "test/dog").iterdir())) == 3
 

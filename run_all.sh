@@ -53,6 +53,11 @@ fi
 python="$(find_python)"
 case "${1:-}" in
     test | compare | site | photo | assignments) ;;
+    data) # what fetches and builds nothing needs no packages
+        for argument in "$@"; do
+            case "$argument" in -h | --help | --list) exec "$python" -m saliencylib.data.get "${@:2}" ;; esac
+        done
+        ;;
     *)
         "$python" -m saliencylib.study.plan "$@"
         for argument in "$@"; do
@@ -69,6 +74,7 @@ fi
 case "${1:-}" in
     test) ;;
     compare | site) exec "$python" -m "saliencylib.study.$1" "${@:2}" ;;
+    data) exec "$python" -m saliencylib.data.get "${@:2}" ;;
     assignments) exec "$python" notebooks/assignments/prove.py "${@:2}" ;;
     *) exec "$python" -m saliencylib.study.run "$@" ;;
 esac

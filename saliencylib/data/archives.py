@@ -1,7 +1,6 @@
 """Files out of archives, one after another: nothing but what is wanted, and nothing written to the disk."""
 
 import gzip
-import lzma
 import stat
 import tarfile
 import zipfile
@@ -12,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from saliencylib.data.registry import DataInvalid
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
-AGAIN = "delete it and run ./run_all.sh data again"
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+GZIP = b"\x1f\x8b"
+AGAIN = "run ./run_all.sh data again, or give another copy with --from FOLDER"
 
 
 def members_of(archive: Path, wanted: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -38,10 +38,7 @@ def members_of(archive: Path, wanted: Sequence[str]) -> Iterator[tuple[str, byte
         raise DataInvalid(f"{archive} is truncated or no archive ({_reason(error)}); {AGAIN}.") from error
     if absent:
         more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
-        raise DataInvalid(
-            f"{archive} does not hold {min(absent)}{more}: its source has changed; {AGAIN}, and where that "
-            "does not help, take another copy with --from FOLDER."
-        )
+        raise DataInvalid(f"{archive} does not hold {min(absent)}{more}: its source has changed; {AGAIN}.")
 
 
 def _is_pattern(text: str) -> bool:
@@ -82,10 +79,21 @@ def _everything(archive: Path) -> Iterator[tuple[str, _Content]]:
 
 
 def _in_tar(archive: Path) -> Iterator[tuple[str, bool, _Content]]:
-    with tarfile.open(archive, "r|*") as tar:
-        for member in tar:
-            read = (lambda member=member: tar.extractfile(member).read()) if member.isreg() else None
-            yield member.name, member.isdir(), _Content(archive, read, read is None)
+    with archive.open("rb") as file:
+        packed = file.read(2) == GZIP
+        file.seek(0 if packed else max(0, archive.stat().st_size - tarfile.BLOCKSIZE))
+        if not packed and file.read() != bytes(
+            tarfile.BLOCKSIZE
+        ):  # tarfile itself takes a short tar for whole
+            raise tarfile.ReadError("its end is missing")
+        file.seek(0)
+        plain = gzip.GzipFile(fileobj=file) if packed else file
+        with tarfile.open(fileobj=plain, mode="r|") as tar:
+            for member in tar:
+                read = (lambda member=member: tar.extractfile(member).read()) if member.isreg() else None
+                yield member.name, member.isdir(), _Content(archive, read, read is None)
+        while plain.read(2**20):  # to the sum at the end of a gzip file
+            pass
 
 
 def _in_zip(archive: Path) -> Iterator[tuple[str, bool, _Content]]:

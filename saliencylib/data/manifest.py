@@ -6,6 +6,7 @@ compression does not matter.
 """
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,8 @@ class Difference:
     changed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.absent or self.changed or self.unknown)
+    def __len__(self) -> int:
+        return len(self.absent) + len(self.changed) + len(self.unknown)
 
     def __str__(self) -> str:
         words = {"absent": self.absent, "changed": self.changed, "unknown": self.unknown}
@@ -38,8 +39,8 @@ def names_below(folder: Path) -> list[str]:
     """The files below a folder (or the name of a single file), sorted; the builder's marker aside."""
     if folder.is_file():
         return [folder.name]
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in found if path.name != MARKER)
+    inside = ((Path(where).relative_to(folder), files) for where, _, files in os.walk(folder))
+    return sorted((where / name).as_posix() for where, files in inside for name in files if name != MARKER)
 
 
 def manifest_of(folder: Path, made: Sequence[str] = ()) -> str:
@@ -52,6 +53,15 @@ def manifest_of(folder: Path, made: Sequence[str] = ()) -> str:
 def listed_in(manifest: str) -> dict[str, str]:
     """The sums of a manifest by name."""
     return {name: digits for digits, _, name in (line.partition(" ") for line in manifest.splitlines())}
+
+
+def compared(expected: str, found: str) -> Difference:
+    """Where one manifest differs from another."""
+    listed, held = listed_in(expected), listed_in(found)
+    changed = sorted(name for name in set(listed) & set(held) if listed[name] != held[name])
+    return Difference(
+        tuple(sorted(set(listed) - set(held))), tuple(changed), tuple(sorted(set(held) - set(listed)))
+    )
 
 
 def difference(folder: Path, manifest: str, hashed: bool = True) -> Difference:

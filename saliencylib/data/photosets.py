@@ -43,7 +43,8 @@ class PhotoSet(ImageFiles):
 def imagenet_val() -> PhotoSet:
     """1,810 of the ImageNet (ILSVRC2012) validation images with their boxes, sorted.
 
-    Layout: ``imagenet_val/images`` with ``imagenet_val/labels.csv`` (file, wnid, index, width, height, boxes).
+    Layout: ``imagenet_val/images``, and ``imagenet_val/labels.csv`` with file, wnid, index, width, height and
+    boxes.
     """
     entry = REGISTRY["imagenet_val"]
     entry.require()

@@ -48,13 +48,12 @@ class DataSet:
     size: bytes on disk; count: numbers of images or points; how: how a person gets it, as the end of a
     sentence; showable: may its photographs stand in published figures; kind: "real", or "embedded" in
     installed packages; files: what must exist below the data root (or beside the packages); instead: files of
-    which one will do, too;
-    sizes and checksums: file name to its bytes and to "md5:...", where known; holds: the least number of
-    files below a folder; used_by: notebook and profile, "01 mini"; optional: runs go on without it;
-    sources, and the builder, the module with the function build_NAME that makes the set from them; made:
-    patterns of the files that it encodes; terms: a sentence on the licence; research: the terms restrict to
-    research and are to be accepted; draw: the rule by which files were chosen, among those of the synsets
-    that each class merges.
+    which one will do, too; sizes and checksums: file name to its bytes and to "md5:...", where known; holds:
+    the least number of files below a folder; used_by: notebook and profile, "01 mini"; optional: runs go on
+    without it; sources, and the builder, the module with the function build_NAME that makes the set from
+    them; variants: alternative sources give different files; made: patterns of the files that the builder
+    encodes; terms: a sentence on the licence; research: they restrict to research and are to be accepted;
+    draw: the rule by which files were chosen, among those of the synsets that each class merges.
     """
 
     name: str
@@ -72,6 +71,7 @@ class DataSet:
     holds: dict[str, int] = field(default_factory=dict)
     used_by: tuple[str, ...] = ()
     optional: bool = False
+    variants: bool = False
     sources: tuple[Source, ...] = ()
     builder: str = ""
     made: tuple[str, ...] = ()
@@ -90,9 +90,45 @@ class DataSet:
         return [base / relative for relative in self.files]
 
     @property
+    def single(self) -> bool:
+        """Whether the set is one file."""
+        return len(self.files) == 1 and "." in Path(self.files[0]).name
+
+    @property
     def folder(self) -> Path:
-        """The folder that holds the whole set."""
+        """The folder that holds the whole set, or its only file."""
         return Path(os.path.commonpath(self.paths))
+
+    @property
+    def groups(self) -> list[str]:
+        """The alternatives among the sources, in order of preference; [""] where there are none."""
+        return list(dict.fromkeys(source.alternative for source in self.sources if source.alternative)) or [
+            ""
+        ]
+
+    @property
+    def online(self) -> list[str]:
+        """The alternatives of which every source has an address."""
+        return [group for group in self.groups if all(source.url for source in self.sources_of(group))]
+
+    def sources_of(self, group: str) -> list[Source]:
+        """The sources that one alternative takes, with those that are always needed."""
+        return [source for source in self.sources if source.alternative in ("", group)]
+
+    @property
+    def download_size(self) -> int:
+        """Bytes to download, about; 0 for a set that cannot be fetched."""
+        return sum(source.bytes for source in self.sources_of(self.online[0])) if self.online else 0
+
+    @property
+    def origin(self) -> str:
+        """Where the set comes from: repositories at GitHub, or hosts."""
+        places = []
+        for source in self.sources:
+            host, _, path = source.url.partition("://")[2].partition("/")
+            by_commit = host == "codeload.github.com"
+            places.append("/".join(path.split("/")[:2]) if by_commit else host or f"your {source.file}")
+        return ", ".join(dict.fromkeys(places)) or "by hand"
 
     def require(self, part: str = "") -> None:
         """Raises DataNotFound for an absent file (of those with ``part`` in their name), DataInvalid for one

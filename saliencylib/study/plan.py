@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from saliencylib.data.registry import REGISTRY, sets_of
+from saliencylib.data.registry import REGISTRY, Source, sets_of
+from saliencylib.data.states import lacking
 from saliencylib.places import ROOT
 
 PROFILES = ("quick", "mini", "paper")
@@ -91,7 +92,7 @@ class _Parser(argparse.ArgumentParser):
         names = " ".join(name for action in self._actions for name in action.option_strings)
         super().error(
             f"{message}; valid options: {names}, or one of the words "
-            "test, compare, site, photo and assignments first"
+            "data, test, compare, site, photo and assignments first"
         )
 
 
@@ -100,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     options = _Parser(
         prog="./run_all.sh",
         usage="./run_all.sh [options]      run the study\n"
+        "       ./run_all.sh data           bring what the mini profile needs; data --help says more\n"
         "       ./run_all.sh test           run the tests\n"
         "       ./run_all.sh compare A B    what differs between two runs, by name or folder\n"
         "       ./run_all.sh photo FILE     your own photograph through all three papers\n"
@@ -189,10 +191,11 @@ def _best_profile(notebook: str, gpu: bool) -> tuple[str, str]:
     if not gpu:
         return "quick", "no GPU; --profile mini runs on a CPU too"
     for profile in ("paper", "mini"):
-        missing = [name for name in NEEDS[notebook][profile] if not REGISTRY[name].present()]
+        missing = lacking(NEEDS[notebook][profile])
         if not missing:
             return profile, "a GPU and its data are here"
-    return "quick", f"a GPU, but no {missing[0]} under the data root"
+    name, state = next(iter(missing.items()))
+    return "quick", f"a GPU, but {name} is {state.word} under the data root"
 
 
 def gpu_seen() -> bool:
@@ -206,6 +209,45 @@ def gpu_seen() -> bool:
 def wants_gpu(device: str, seen: bool) -> bool:
     """Whether a run on ``device`` uses a GPU, given whether one was seen."""
     return device.startswith("cuda") or (device == "auto" and seen)
+
+
+def needed(jobs: list[Job]) -> tuple[str, ...]:
+    """The data sets that jobs need, each once."""
+    return tuple(dict.fromkeys(name for job in jobs for name in NEEDS[job.notebook].get(job.profile, ())))
+
+
+def refusal(jobs: list[Job], download: bool) -> str:
+    """Why jobs cannot run with the data that is here, and what to do; "" when they can.
+
+    Names and counts only. With ``download``, sets that can be fetched are no reason.
+    """
+    missing = {
+        name: state
+        for name, state in lacking(needed(jobs)).items()
+        if not (download and REGISTRY[name].builder and state.word == "absent")
+    }
+    if not missing:
+        return ""
+    lines = [f"these notebooks need data that is not here ({os.environ.get('SALIENCY_DATA') or 'data'}):"]
+    for name, state in missing.items():
+        entry = REGISTRY[name]
+        fetched = f"{entry.download_size / 1e6:,.0f} MB to download" if entry.builder else "by hand"
+        lines.append(f"  {name:<24}{state.word:<10}{fetched}, {entry.size / 1e6:,.0f} MB on disk")
+        lines += [f"    {state.detail}"] if state.detail else []
+        lines += [] if entry.builder else [f"    {entry.how}"]
+    names = [name for name in missing if REGISTRY[name].builder]
+    if names:
+        files = {source.file: source for name in names for source in _first_sources(name)}
+        size = sum(source.bytes for source in files.values()) / 1e6
+        asks = " --accept-terms" if any(REGISTRY[name].research for name in names) else ""
+        command = f"./run_all.sh data {' '.join(names)}{asks}"
+        lines.append(f"{command} brings them ({size:,.0f} MB); --profile quick needs none")
+    return "\n".join(lines)
+
+
+def _first_sources(name: str) -> list[Source]:
+    entry = REGISTRY[name]
+    return entry.sources_of(entry.online[0])
 
 
 def announcement(jobs: list[Job], device: str) -> str:
@@ -226,7 +268,8 @@ def announcement(jobs: list[Job], device: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Check the options and print the plan; 0, or 2 for options that cannot be used."""
+    """Check the options and the data and print the plan; 0, or 2 for options that cannot be used, or for
+    data that is not there."""
     options = parser().parse_args(arguments)
     gpu = wants_gpu(options.device, gpu_seen())
     try:
@@ -234,6 +277,9 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         parser().error(str(error))
     jobs = chosen(notebooks, options.profile, options.schedule, gpu)
+    if why := refusal(jobs, options.download):
+        print(f"run_all.sh: {why}", file=sys.stderr)
+        return 2
     print(announcement(jobs, "GPU" if gpu else "CPU"), flush=True)
     return 0
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,8 +23,10 @@ import torch
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from saliencylib.data.fetch import download, fingerprint
-from saliencylib.data.registry import REGISTRY, DataNotFound
+from saliencylib.data.checks import fingerprint
+from saliencylib.data.get import obtain
+from saliencylib.data.registry import DataNotFound
+from saliencylib.data.states import lacking, state_of
 from saliencylib.licnn.classifiers import load_classifier
 from saliencylib.places import ROOT, cache_root, results_root
 from saliencylib.study import claims, plan
@@ -68,13 +71,18 @@ def run_study(options: argparse.Namespace) -> int:
         _check_writable(folder)
     if options.download:
         _download(jobs)
+    if why := plan.refusal(jobs, download=False):
+        raise Refused(why)
+    if unverified := [name for name in plan.needed(jobs) if state_of(name).word == "unverified"]:
+        print(f"unverified data, not made by ./run_all.sh data: {', '.join(unverified)}", flush=True)
     if options.fresh:
         shutil.rmtree(cache_root(), ignore_errors=True)
         os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
     print(f"torch {torch.__version__} on {_device_text(device)}", flush=True)
     failures = [execute(job, str(device), parameters, options.fresh) for job in jobs]
     for folder in folders:
-        report_run(folder)
+        ended = [job for job, failure in zip(jobs, failures, strict=True) if not failure]
+        report_run(folder, [job.notebook for job in ended if results_root() / job.folder == folder])
     for failure in filter(None, failures):
         print(failure, file=sys.stderr)
     return 1 if any(failures) else 0
@@ -193,6 +201,9 @@ def record(
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
         "data": _data_fingerprints(notebook, str(values["profile"])),
+        "data from": {
+            name: str(state_of(name)) for name in plan.NEEDS[notebook].get(str(values["profile"]), ())
+        },
     }
     text = json.dumps(read_record(folder) | {notebook: entry}, indent=1, sort_keys=True) + "\n"
     write(folder / "provenance.json", lambda temporary: temporary.write_text(text))
@@ -262,12 +273,18 @@ def run_photograph(arguments: list[str]) -> int:
     return 0
 
 
-def report_run(folder: Path) -> None:
-    """Print the scoreboard of a run folder and the paths of what lies in it."""
+def report_run(folder: Path, notebooks: Collection[str]) -> None:
+    """Print what these notebooks of a run found, of its scoreboard, and the paths of what lies in its folder.
+
+    Rows of other notebooks, which an earlier run wrote, are left out.
+    """
     try:
         joined = claims.verdicts(folder)
     except FileNotFoundError:
-        print(f"\n{_shown(folder)}: no notebook has finished yet, so there is no scoreboard")
+        joined = pd.DataFrame({"paper": []})
+    joined = joined[joined["paper"].map(plan.NOTEBOOK_OF).isin(notebooks)]
+    if joined.empty:
+        print(f"\n{_shown(folder)}: no notebook that judges claims has finished, so there is no scoreboard")
         return
     print(f"\nScoreboard of {_shown(folder)}")
     rows = claims.readable(joined)[["id", "printed", "measured (95 % interval)", "data", "verdict"]]
@@ -294,11 +311,9 @@ def _check_writable(folder: Path) -> None:
 
 
 def _download(jobs: list[plan.Job]) -> None:
+    for error in obtain(lacking(plan.needed(jobs))).values():
+        raise error
     for job in jobs:
-        for name in plan.NEEDS[job.notebook].get(job.profile, ()):
-            if not REGISTRY[name].present():
-                print(f"fetching {name}", flush=True)
-                download(name)
         classifier = SETTINGS[job.notebook][job.folder].get("classifier")
         if classifier:
             load_classifier(classifier, download=True)

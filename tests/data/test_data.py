@@ -1,15 +1,12 @@
-"""Loaders on tiny stand-ins of every layout, the message for every kind of bad input, downloads from a local
-server, and the real sets where $SALIENCY_DATA points to them."""
+"""Loaders on tiny stand-ins of every layout, the message for every kind of bad input, and the real sets
+where $SALIENCY_DATA points to them."""
 
 import functools
 import hashlib
-import http.server
 import io
 import os
 import subprocess
 import sys
-import tarfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -489,115 +486,6 @@ def test_labels_csv_bad_input(root, old, new, text):
     sample(root)
     (root / LABELS).write_text(TABLE.replace(old, new))
     assert text in message(data.DataInvalid, data.imagenet_val)
-
-
-# --- downloads ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(tmp_path_factory):
-    """A web server on this machine over an empty folder; it notes what was asked of it, and can break off."""
-    folder = tmp_path_factory.mktemp("web")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, *_):
-            self.server.requests.append(self.path)
-
-        def log_message(self, *_):
-            pass
-
-        def copyfile(self, source, outputfile):
-            content = source.read()
-            outputfile.write(content[: len(content) // 2] if self.server.breaks_off else content)
-
-    running = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
-    )
-    running.requests, running.folder, running.breaks_off = [], folder, False
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield running
-    running.shutdown()
-    running.server_close()
-
-
-def serve(server, monkeypatch, name: str, source: Path, archive: str) -> Path:
-    """Puts ``source`` into an archive on the server and points the set's entry to it."""
-    path = server.folder / archive
-    with tarfile.open(path, "w:gz" if archive.endswith("gz") else "w") as tar:
-        tar.add(source, source.name)
-    checksums = REGISTRY[name].checksums | {archive: "md5:" + hashlib.md5(path.read_bytes()).hexdigest()}
-    url = f"http://127.0.0.1:{server.server_port}/{archive}"
-    monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], archive=url, checksums=checksums))
-    return path
-
-
-@pytest.fixture
-def served_stl10(small_stl10, server, monkeypatch, tmp_path_factory):
-    """STL-10's archive, small, on the server, and its folder gone from the data root."""
-    source = tmp_path_factory.mktemp("source") / "stl10_binary"
-    small_stl10.rename(source)
-    (source / "unlabeled_X.bin").write_bytes(b"not needed")
-    return serve(server, monkeypatch, "stl10", source, "stl10_binary.tar.gz")
-
-
-def remains(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_download_stl10(root, served_stl10, server):
-    folder = root / "stl10_binary"
-    assert data.download("stl10") == folder
-    assert remains(root) == ["stl10_binary"] and len(remains(folder)) == 4
-    assert len(data.stl10("train")) == 3 and len(server.requests) == 1
-    data.download("stl10")
-    assert len(server.requests) == 1  # complete: not asked again
-    (folder / "train_X.bin").write_bytes(b"half")
-    data.download("stl10")
-    assert len(server.requests) == 2 and len(data.stl10("train")) == 3
-
-
-def test_download_goes_on_after_an_interruption(root, served_stl10, server):
-    server.breaks_off = True
-    assert "could not be fetched" in message(data.DataNotFound, data.download, "stl10")
-    assert remains(root) == [] and len(server.requests) == 1
-    (root / served_stl10.name).write_bytes(served_stl10.read_bytes())  # now stopped while it was unpacked
-    half = root / ".stl10_binary.part/stl10_binary/test_X.bin"
-    half.parent.mkdir(parents=True)
-    half.write_bytes(b"half")
-    data.download("stl10")
-    assert len(server.requests) == 1 and remains(root) == ["stl10_binary"] and len(data.stl10("test")) == 2
-
-
-def test_download_with_a_wrong_checksum_keeps_nothing(root, served_stl10):
-    served_stl10.write_bytes(served_stl10.read_bytes() + b"x")
-    text = message(data.DataInvalid, data.download, "stl10")
-    assert "did not have the expected checksum" in text and remains(root) == []
-
-
-def test_download_imagenet_a(root, server, monkeypatch, tmp_path_factory):
-    source = tmp_path_factory.mktemp("source") / "imagenet-a"
-    for wnid in ("n01440764", "n02123045"):
-        picture(source / wnid / "a.jpg", 30, 20)
-    serve(server, monkeypatch, "imagenet_a", source, "imagenet-a.tar")
-    monkeypatch.setitem(REGISTRY["imagenet_a"].count, "images", 2)
-    data.download("imagenet_a")
-    assert data.imagenet_a().labels.tolist() == [0, 281] and remains(root) == ["imagenet-a"]
-    (root / "imagenet-a/n01440764/a.jpg").unlink()
-    assert "is incomplete; delete this folder" in message(data.DataInvalid, data.download, "imagenet_a")
-
-
-def test_download_without_network_or_disk(root, served_stl10, monkeypatch):
-    served_stl10.unlink()
-    text = message(data.DataNotFound, data.download, "stl10")
-    assert "could not be fetched (HTTPError)" in text and str(root) in text
-    (root / "file").write_text("")
-    monkeypatch.setenv("SALIENCY_DATA", str(root / "file"))  # no folder can be made here
-    assert "could not be written" in message(data.DataNotFound, data.download, "stl10")
-
-
-def test_download_of_what_needs_a_person(root):
-    for name in ("imagenet_val", "mit1003", "salicon_2015_mouse", "clothing96"):
-        assert REGISTRY[name].how in message(data.DataNotFound, data.download, name)
 
 
 # --- the real data -----------------------------------------------------------------------------------------

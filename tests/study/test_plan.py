@@ -1,9 +1,12 @@
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from saliencylib.data.registry import REGISTRY, DataSet
+from saliencylib.data.registry import REGISTRY
+from saliencylib.data.states import State
 from saliencylib.places import ROOT
 from saliencylib.study import plan, session
 from saliencylib.study.settings import SETTINGS
@@ -11,7 +14,7 @@ from saliencylib.study.settings import SETTINGS
 
 def test_left_to_itself_it_takes_the_best_that_is_there(monkeypatch):
     names = plan.selected([])
-    monkeypatch.setattr(DataSet, "present", lambda entry: True)
+    monkeypatch.setattr(plan, "lacking", lambda names: {})
     without_gpu = plan.chosen(names, None, None, gpu=False)
     assert {(job.profile, job.schedule) for job in without_gpu} == {("quick", "short")}
     all_there = plan.chosen(names, None, None, gpu=True)
@@ -19,7 +22,10 @@ def test_left_to_itself_it_takes_the_best_that_is_there(monkeypatch):
     alone = plan.chosen(["05_your_own_photograph"], None, None, gpu=True)
     assert [job.folder for job in alone] == ["quick"]
     of_paper_1 = plan.NEEDS["01_sal_mask"]["mini"]
-    monkeypatch.setattr(DataSet, "present", lambda entry: entry.name in of_paper_1)
+    absent = State("absent")
+    monkeypatch.setattr(
+        plan, "lacking", lambda names: {name: absent for name in names if name not in of_paper_1}
+    )
     mixed = plan.chosen(names, None, None, gpu=True)
     assert [job.profile for job in mixed] == ["mini", "quick", "quick", "mini", "quick", "mini", "quick"]
     without_data = ["04_scoreboard"] * 2 + ["05_your_own_photograph"] * 2
@@ -66,6 +72,57 @@ def test_unknown_options_are_refused_with_the_valid_ones_and_without_any_package
         [sys.executable, "-S", "-I", "-c", code, *arguments], capture_output=True, text=True
     )
     assert done.returncode == 2 and named in done.stderr
+
+
+def refused_plan(root, *arguments: str) -> tuple[str, float]:
+    """What ./run_all.sh says, with an empty results folder and a Python that has no packages; seconds."""
+    settings = os.environ | {"SALIENCY_DATA": str(root), "SALIENCY_RESULTS": str(root / "results")}
+    started = time.monotonic()
+    done = subprocess.run(
+        [str(ROOT / "run_all.sh"), *arguments], env=settings, capture_output=True, text=True, timeout=30
+    )
+    seconds = time.monotonic() - started
+    assert done.returncode == 2 and done.stdout == "" and not (root / "results").exists()
+    return done.stderr, seconds
+
+
+@pytest.mark.parametrize("arguments", [["--profile", "mini"], ["--profile", "mini", "--only", "SM-D1"]])
+def test_a_run_without_its_data_is_refused_at_once(tmp_path, arguments):
+    """Before anything is set up: names, sizes, the command, and no scoreboard."""
+    text, seconds = refused_plan(tmp_path, *arguments)
+    assert seconds < 2
+    known = REGISTRY["tinyimagenet10"]
+    sizes = f"{known.download_size / 1e6:,.0f} MB to download, {known.size / 1e6:,.0f} MB on disk"
+    assert f"tinyimagenet10          absent    {sizes}" in text
+    assert ("  mit1003 " in text) == ("--only" not in arguments) and "salicon_val_recovered" not in text
+    assert "./run_all.sh data " in text and " --accept-terms brings them (" in text and "Score" not in text
+
+
+def test_partial_sets_are_refused(tmp_path):
+    for number in range(1810):
+        path = tmp_path / f"imagenet_val_50000/n01440764/{number}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "stl10_binary").mkdir()
+    (tmp_path / "stl10_binary/train_X.bin").write_bytes(b"161 images")
+    text, _ = refused_plan(tmp_path, "--profile", "paper")
+    assert "1,810 of 50,000 files" in text and "is truncated: it has 10 bytes, expected 138,240,000" in text
+    assert (
+        "salicon_2015_fixations  absent    by hand" in text
+        and "accept the terms at http://salicon.net" in text
+    )
+    assert "./run_all.sh data stl10 imagenet_a vgg16 brings them" in text
+
+
+def test_with_download_only_what_nobody_can_fetch_refuses(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
+    jobs = plan.chosen(plan.selected(["01", "03"]), "mini", "short", gpu=False)
+    assert "mit1003" not in plan.needed(jobs) and "nips2017_dev" in plan.refusal(jobs, download=False)
+    assert plan.refusal(jobs, download=True) == ""
+    papers = plan.chosen(plan.selected(["03"]), "paper", "short", gpu=False)
+    text = plan.refusal(papers, download=True)
+    assert "imagenet_val_50000" in text and "imagenet_a" not in text
+    assert plan.refusal(plan.chosen(plan.selected([]), "quick", None, gpu=False), download=False) == ""
 
 
 def test_unknown_profile_or_notebook_in_a_notebook_is_named():

@@ -5,7 +5,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from saliencylib.data.registry import DataSet
+from saliencylib.data.states import State
 from saliencylib.study import claims, plan, run
 
 PARAMETERS = 'profile = "quick"\nschedule = "short"\ndevice = "auto"\nfirst_seed = 0'
@@ -142,20 +142,49 @@ def test_fingerprint_changes_with_data_parameters_and_settings(monkeypatch):
 
 
 def test_report_of_an_empty_folder_says_so(tmp_path, capsys):
-    run.report_run(tmp_path)
-    assert "no notebook has finished yet" in capsys.readouterr().out
+    run.report_run(tmp_path, plan.NOTEBOOKS)
+    assert "so there is no scoreboard" in capsys.readouterr().out
 
 
 def test_download_fetches_what_is_missing_and_the_classifiers_weights_only_when_asked(
-    notebooks, monkeypatch, capfd
+    notebooks, tmp_path, monkeypatch, capfd
 ):
     fetched = []
-    monkeypatch.setattr(DataSet, "present", lambda entry: entry.name == "imagenet_val")
-    monkeypatch.setattr(run, "fingerprint", lambda name: "")
-    monkeypatch.setattr(run, "download", fetched.append)
+    here = {"imagenet_val_50000"}
+
+    def obtain(names):
+        fetched.extend(names)
+        here.update(names)
+        return {}
+
+    monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
+    for module in (run, plan):
+        monkeypatch.setattr(
+            module, "lacking", lambda names: {n: State("absent") for n in names if n not in here}
+        )
+    monkeypatch.setattr(run, "obtain", obtain)
     monkeypatch.setattr(run, "load_classifier", lambda name, download: fetched.append((name, download)))
     paper = ["--profile", "paper", "--schedule", "short", "--device", "cpu", "--only", "03"]
-    run.main(paper)
-    assert fetched == []
+    assert run.main(paper) == 2 and fetched == []
+    assert "./run_all.sh data imagenet_a vgg16 brings them" in capfd.readouterr().err
     run.main([*paper, "--download"])
-    assert fetched == ["imagenet_a", ("vgg16", True)]
+    assert fetched == ["imagenet_a", "vgg16", ("vgg16", True)]
+
+
+def test_what_is_printed_at_the_end_comes_from_this_run(notebooks, capfd):
+    assert call("--only", "01") == 0 and "SM-E1" in capfd.readouterr().out
+    write(notebooks, "02_shallow_saliency_cnn", "raise RuntimeError('the cause')")
+    assert call("--only", "02") == 1
+    printed = capfd.readouterr().out
+    assert "no scoreboard" in printed and "SM-E1" not in printed
+    assert call("--only", "03") == 0
+    printed = capfd.readouterr().out
+    assert "LI-E1" in printed and "SM-E1" not in printed
+
+
+def test_the_record_says_where_data_comes_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
+    (tmp_path / "rc_reference/DataSet1/Imgs").mkdir(parents=True)
+    run.record(tmp_path, "01_sal_mask", "mark", {"profile": "mini"}, 1.0, {})
+    states = run.read_record(tmp_path)["01_sal_mask"]["data from"]
+    assert states["clothing96"] == "absent" and states["rc_reference"].startswith("partial (")

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from saliencylib.data.archives import members_of
-from saliencylib.data.building import Archives, members, photographs_among, put, put_table, understood
+from saliencylib.data.building import (
+    Archives,
+    decoded,
+    members,
+    photographs_among,
+    put,
+    put_table,
+    understood,
+)
 from saliencylib.data.registry import DataInvalid
 
 IMAGENET_VAL_NAMES = Path(__file__).with_name("imagenet_val.txt")
@@ -44,14 +52,24 @@ def build_nips2017_dev(sources: Archives, target: Path) -> None:
 def build_imagenet_val(sources: Archives, target: Path) -> None:
     """``images/*.JPEG`` and ``labels.csv``: the 1,810 photographs that imagenet_val.txt names.
 
-    From the official tar or a folder of its files, where there is one; else from the public copies, of which
-    most were squashed to a square. Labels, original sizes and boxes (relative x0 y0 x1 y1) are those
-    published with "Evaluating weakly supervised object localization", whose test part is this set.
+    From the official tar or a folder of its files, where there is one, whose photographs must have their
+    published sizes; else from the public copies, of which most were squashed to a square. Labels, original
+    sizes and boxes (relative x0 y0 x1 y1) are those published with "Evaluating weakly supervised object
+    localization", whose test part is this set.
     """
     names = IMAGENET_VAL_NAMES.read_text(encoding="utf-8").split()
+    labels, sizes, boxes = _published(sources)
     origin = {}
     for source in ("official",) if "official" in sources else IMAGENET_VAL_COPIES:
         for path, content in _validation_images(source, sources, set(names) - set(origin)):
+            with understood(sources[source], path):
+                size = decoded(content).size
+            if source == "official" and size != sizes[path.name]:
+                wanted = "{}x{}".format(*sizes[path.name])
+                raise DataInvalid(
+                    f"{sources[source]} holds {path} with {size[0]}x{size[1]} pixels, expected the official "
+                    f"{wanted}; give the official file, or move it away to have the public copies."
+                )
             put(target / "images" / path.name, content)
             origin[path.name] = IMAGENET_VAL_COPIES.get(source, "ILSVRC2012_img_val")
     if absent := sorted(set(names) - set(origin)):
@@ -60,7 +78,6 @@ def build_imagenet_val(sources: Archives, target: Path) -> None:
             f"{len(absent):,} of {len(names):,} photographs, {absent[0]} among them, are in none of {where}; "
             "fetch them again: delete these files and run ./run_all.sh data."
         )
-    labels, sizes, boxes = _published(sources)
     synsets, rows = _synsets(), []
     with understood(sources["boxes"], "metadata/ILSVRC/test"):
         for name in sorted(names):

@@ -211,7 +211,7 @@ def pascal_masks(count: int | None = None) -> Segmented:
 
 
 def _segmented(entry: DataSet, count: int | None = None) -> Segmented:
-    """Photographs NAME.jpg with masks NAME.png: the object is where a mask has over half its highest value."""
+    """Pictures NAME.jpg with masks NAME.png: the object is where a mask has over half its highest grade."""
     found = [path for folder in entry.paths for path in images_below(folder, entry)]
     photos = [path for path in found if path.suffix == ".jpg"]
     photos = [photos[i] for i in evenly(len(photos), count)]

@@ -31,9 +31,7 @@ def matlab(fixations: object) -> bytes:
 
 
 def cell(items: list) -> np.ndarray:
-    column = np.empty((len(items), 1), object)
-    column[:, 0] = items
-    return column
+    return np.array([*items, None], object)[:-1, None]
 
 
 def subjects(*pairs: tuple[list, list]) -> np.ndarray:
@@ -178,23 +176,22 @@ def test_imagenet_val_from_copies_or_the_official_files(build, monkeypatch, tmp_
     (tmp_path / "names.txt").write_text("\n".join(names))
     monkeypatch.setattr(build_photographs, "IMAGENET_VAL_NAMES", tmp_path / "names.txt")
     tables = {"class_labels": ["7"], "image_sizes": ["50,40"], "localization": ["5,10,25,40", "0,0,5,4"]}
-    listed = {
-        table: [f"val/{name},{row}" for name in names for row in rows] for table, rows in tables.items()
-    }
+    listed = {table: [f"val/{name},{row}" for name in names for row in tables[table]] for table in tables}
     boxes = {f"metadata/ILSVRC/test/{table}.txt": "\n".join(listed[table]).encode() for table in tables}
     small, large = picture(22, 22), picture(50, 40)
-    zoo = f"datasets/imagenet/ILSVRC2012_img_val_samples/{names[0]}"
     copies = {
-        "zoo": {zoo: large},
+        "zoo": {f"datasets/imagenet/ILSVRC2012_img_val_samples/{names[0]}": large},
         "patch": {"assets/val/n0/other.JPEG": small},
         "acuity": {f"ILSVRC2012_VAL_SET/data/{name}": small for name in names},
-        "imagenette": {f"train/n0/{names[1]}": b"later in the order"},
+        "imagenette": {f"train/n0/{names[1]}": large},  # later in the order
     }
     if official:
         copies = {"official": tmp_path / "own"}
         (tmp_path / "own/n0").mkdir(parents=True)
         for name in (*names, "ILSVRC2012_val_00000003.JPEG"):
             (tmp_path / "own/n0" / name).write_bytes(large)
+        with pytest.raises(DataInvalid, match="22x22 pixels, expected the official 50x40; give"):
+            build("imagenet_val", boxes=boxes, official={name: small for name in names})
     below = build("imagenet_val", boxes=boxes, **copies)
     photos = data.imagenet_val()
     assert photos.labels.tolist() == [7, 7] and photos.sizes == [(50, 40)] * 2

@@ -13,7 +13,7 @@ from saliencylib.data.registry import DataInvalid
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
 GZIP = b"\x1f\x8b"
-AGAIN = "run ./run_all.sh data again, or give another copy with --from FOLDER"
+FETCH_AGAIN = "run ./run_all.sh data again, or give another copy with --from FOLDER"
 
 
 def members_of(archive: Path, wanted: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -35,10 +35,14 @@ def members_of(archive: Path, wanted: Sequence[str]) -> Iterator[tuple[str, byte
                 absent -= found
                 yield name, content(name)
     except DAMAGED as error:
-        raise DataInvalid(f"{archive} is truncated or no archive ({_reason(error)}); {AGAIN}.") from error
+        raise DataInvalid(
+            f"{archive} is truncated or no archive ({_reason(error)}); {FETCH_AGAIN}."
+        ) from error
     if absent:
         more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
-        raise DataInvalid(f"{archive} does not hold {min(absent)}{more}: its source has changed; {AGAIN}.")
+        raise DataInvalid(
+            f"{archive} does not hold {min(absent)}{more}: its source has changed; {FETCH_AGAIN}."
+        )
 
 
 def _is_pattern(text: str) -> bool:
@@ -57,7 +61,7 @@ class _Content:
 
     def __call__(self, name: str) -> bytes:
         if self.link:
-            raise DataInvalid(f"{self.archive} has a link where a file is expected, {name}; {AGAIN}.")
+            raise DataInvalid(f"{self.archive} has a link where a file is expected, {name}; {FETCH_AGAIN}.")
         return self.read()
 
 
@@ -71,7 +75,7 @@ def _everything(archive: Path) -> Iterator[tuple[str, _Content]]:
     for name, is_folder, content in _in_zip(archive) if zipfile.is_zipfile(archive) else _in_tar(archive):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in (path.parts or [""])[0]:
-            raise DataInvalid(f"{archive} has a name that leads out of it, {name!r}; {AGAIN}.")
+            raise DataInvalid(f"{archive} has a name that leads out of it, {name!r}; {FETCH_AGAIN}.")
         if top is None:  # all that comes below this folder is named without it
             top = f"{path.parts[0]}/" if path.parts and (is_folder or len(path.parts) > 1) else ""
         if not is_folder:

@@ -16,8 +16,7 @@ from saliencylib.data.registry import DataInvalid, DataNotFound, Source
 AT_ONCE = 4
 PAUSES = (1, 2, 4, 8)  # seconds before the second try and the further ones
 TIMEOUT = (15, 60)  # seconds to connect, and without a byte
-CHUNK = 2**16
-AGAIN = "run ./run_all.sh data again"
+CHUNK_BYTES = 2**16
 
 
 class Interrupted(Exception):
@@ -121,7 +120,8 @@ def check_archive(path: Path, source: Source) -> None:
     if not found.startswith(expected):
         raise DataInvalid(
             f"{path} has the {algorithm} checksum {found[: len(expected)]}, expected {expected}: it was "
-            f"damaged, or its source has changed; {AGAIN}, or give another copy with --from FOLDER."
+            "damaged, or its source has changed; run ./run_all.sh data again, or give another copy with "
+            "--from FOLDER."
         )
 
 
@@ -136,8 +136,8 @@ def _download(source: Source, target: Path, stop: Event, position: int) -> Path:
         except _Retry as error:
             if pause is None:
                 raise DataNotFound(
-                    f"{url} could not be fetched ({error}); check the network and {AGAIN}, or give the file "
-                    f"{source.file} with --from FOLDER."
+                    f"{url} could not be fetched ({error}); check the network and run ./run_all.sh data "
+                    f"again, or give the file {source.file} with --from FOLDER."
                 ) from error
             if stop.wait(pause):
                 raise Interrupted from error
@@ -186,7 +186,7 @@ def _attempt(url: str, source: Source, part: Path, stop: Event, position: int) -
                 disable=None,
             )
             with part.open("ab" if goes_on else "wb") as file, bar:
-                for chunk in answer.iter_content(CHUNK):
+                for chunk in answer.iter_content(CHUNK_BYTES):
                     if stop.is_set():
                         raise Interrupted
                     if not have and chunk.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):

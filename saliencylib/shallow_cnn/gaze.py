@@ -8,6 +8,7 @@ import pandas as pd
 
 from saliencylib.data.fixations import FixationSet, fixation_set, salicon, salicon_val_recovered
 from saliencylib.data.images import downscaled
+from saliencylib.data.registry import available
 from saliencylib.digits import cluttered_digits
 from saliencylib.metrics import Points, fixation_density
 from saliencylib.shallow_cnn.network import INPUT_SIZE, MAP_SIZE
@@ -104,11 +105,11 @@ def gaze_split(profile: str, train_images: int | None, test_images: int | None) 
     """The data of a profile.
 
     quick: cluttered digits of the two splits that share no digit. mini: crowd, scene, pascal and osie to
-    train, every tenth image of each to validate, 100 osie images that are only shown, and mit1003 and the
-    recovered SALICON maps to test. paper: SALICON as of 2015 with its fixations; a tenth of its validation
-    images (500) validates and another tenth tests; digits are shown. ``train_images`` and ``test_images``
-    bound the numbers for training and for each test (None: all); what is kept is spread evenly over the
-    sorted set.
+    train, every tenth image of each to validate, 100 osie images that are only shown, and mit1003 and, where
+    they are, the recovered SALICON maps to test. paper: SALICON as of 2015 with its fixations; a tenth of its
+    validation images (500) validates and another tenth tests; digits are shown. ``train_images`` and
+    ``test_images`` bound the numbers for training and for each test (None: all); what is kept is spread
+    evenly over the sorted set.
     """
     if profile == "quick":
         parts = _digits(train_images, test_images)
@@ -190,11 +191,13 @@ def _fixation_sets() -> GazeSplit:
     sets["osie"] = sets["osie"].select(~held_out)
     parts = [training_and_validation(from_fixations(fixations)) for fixations in sets.values()]
     training, validation = (list(part) for part in zip(*parts, strict=True))
-    recovered = salicon_val_recovered()
-    images = downscaled(recovered.images, INPUT_SIZE, INPUT_SIZE)
-    maps = peak_one(downscaled(recovered.maps, MAP_SIZE, MAP_SIZE))
-    maps_alone = GazeSet(recovered.name, images, maps, None, None, "real")
-    return GazeSplit(training, validation, shown, [from_fixations(fixation_set("mit1003")), maps_alone])
+    tests = [from_fixations(fixation_set("mit1003"))]
+    if available("salicon_val_recovered"):
+        recovered = salicon_val_recovered()
+        images = downscaled(recovered.images, INPUT_SIZE, INPUT_SIZE)
+        maps = peak_one(downscaled(recovered.maps, MAP_SIZE, MAP_SIZE))
+        tests.append(GazeSet(recovered.name, images, maps, None, None, "real"))
+    return GazeSplit(training, validation, shown, tests)
 
 
 def _salicon() -> GazeSplit:

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from saliencylib.data.registry import REGISTRY
+from saliencylib.data.registry import REGISTRY, Source
 from saliencylib.places import ROOT
 from saliencylib.study import claims
 from saliencylib.study.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, SETUP_GIGABYTES
@@ -31,7 +31,6 @@ MAIN_CLAIMS = {
     "LI-X6": "its background counts more than a random region's (points)",
 }
 COUNTED = {"holds": "hold", "undecided": "undecided", "does not hold": "do not hold"}
-WEIGHTS_GIGABYTES = {"paper": 0.53}  # VGG-16's; the other profiles' come with the packages
 WHERE = {
     "quick": "any machine, no network",
     "mini-short": "2 CPU cores",
@@ -190,24 +189,36 @@ def _profiles() -> str:
         sets = list(dict.fromkeys(name for needs in NEEDS.values() for name in needs.get(profile, ())))
         size = sum(REGISTRY[name].size for name in sets) / 1e9
         options = f"`--profile {profile}`" + (f" `--schedule {schedule}`" if schedule else "")
-        disk = f"{SETUP_GIGABYTES + size + WEIGHTS_GIGABYTES.get(profile, 0):.1f} GB"
+        disk = f"{SETUP_GIGABYTES + size:.1f} GB"
         minutes = f"{sum(MINUTES[notebook][run] for notebook in NOTEBOOKS):.0f} minutes"
         rows.append((options, f"{len(sets)} sets" if sets else "embedded", disk, where, minutes))
     return markdown_table(["options", "data", "disk", "machine", "time"], rows)
 
 
 def _data() -> str:
-    """A row a data set that is not embedded: who uses it, its size, its licence, how to get it."""
-    users: dict[str, list[str]] = {}
-    for notebook, needs in NEEDS.items():
-        for profile, sets in needs.items():
-            for name in sets:
-                users.setdefault(name, []).append(f"{notebook[:2]} {profile}")
+    """A row a data set that a run reads: who uses it, sizes, licence, whence and how to get it."""
     rows = []
-    for name, used in users.items():
-        entry = REGISTRY[name]
-        rows.append((name, ", ".join(used), f"{entry.size / 1e6:,.0f} MB", entry.licence, entry.how))
-    return markdown_table(["set", "used by", "size", "licence", "to get it"], rows)
+    for name, entry in REGISTRY.items():
+        if entry.used_by:
+            download = _megabytes(entry.download_size) if entry.builder else "-"
+            how = f"`./run_all.sh data {name}`" if entry.builder else entry.how
+            place = ", ".join(map(_place, entry.sources)) or "by hand"
+            used = ", ".join(entry.used_by) + " (optional)" * entry.optional
+            rows.append((name, used, download, _megabytes(entry.size), entry.licence, place, how))
+    return markdown_table(["set", "used by", "download", "on disk", "licence", "from", "to get it"], rows)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def _place(source: Source) -> str:
+    """Where an archive comes from, linked: a repository with its commit, or a file."""
+    host, _, path = source.url.partition("://")[2].partition("/")
+    if host == "codeload.github.com":
+        owner, repository, _, commit = path.split("/")
+        return f"[{owner}/{repository} @ {commit[:7]}](https://github.com/{owner}/{repository}/tree/{commit})"
+    return f"[{host}]({source.url})" if host else f"or your own {source.file}"
 
 
 if __name__ == "__main__":

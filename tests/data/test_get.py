@@ -25,6 +25,7 @@ from saliencylib.data.archives import members_of
 from saliencylib.data.manifest import difference, listed_in, manifest_of
 from saliencylib.data.registry import REGISTRY, DataInvalid, DataNotFound, DataSet, Source
 from saliencylib.places import ROOT
+from saliencylib.study.report import report_parts, updated
 
 COMMIT = "c0ffee"
 ARCHIVE = f"toys-{COMMIT}.tar.gz"
@@ -565,6 +566,13 @@ def test_every_set_with_a_builder_can_be_fetched_and_has_terms(name):
     assert known.online and known.download_size > 0 and known.used_by
     files = [(source.file, source.url) for other in REGISTRY.values() for source in other.sources]
     assert len({file for file, _ in files}) == len(set(files)), "one address a file name"
+
+
+def test_the_registry_and_what_is_told_of_it_agree():
+    text = (ROOT / "DATA.md").read_text(encoding="utf-8")
+    assert updated(text, report_parts()) == text, "out of date: run python -m saliencylib.study.report"
+    told = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")]
+    assert set(told[1:]) >= {name for name, known in REGISTRY.items() if known.builder}
 
 
 def test_manifests_know_content_from_bytes(tmp_path):

@@ -30,7 +30,7 @@ from saliencylib.data.registry import DataInvalid
 
 LONG_SIDE = 256
 MOUSE_LEFT_OUT = 10
-Points = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y and subject of one photograph
+_Points = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y and subject of one photograph
 
 
 def build_mit1003(sources: Archives, target: Path) -> None:
@@ -65,7 +65,7 @@ def build_osie_mouse(sources: Archives, target: Path) -> None:
     _put_points(target, sources["osie"], sorted(points.items()), sizes, (np.uint16, np.uint16))
 
 
-def mouse_points(content: bytes) -> Points:
+def mouse_points(content: bytes) -> _Points:
     """x, y and participant of the samples of one photograph's file, without the first ten of each trace."""
     samples = _matlab(content, "fixations")
     kept = samples.order > MOUSE_LEFT_OUT
@@ -154,7 +154,7 @@ def _shrunk(archive: Path, folder: Path, path: PurePosixPath, content: bytes) ->
 def _put_points(
     target: Path,
     archive: Path,
-    points: Iterable[tuple[str, Points]],
+    points: Iterable[tuple[str, _Points]],
     sizes: dict[str, tuple[int, int]],
     kinds: tuple[type, type] = (np.float32, np.int16),
 ) -> None:
@@ -185,7 +185,7 @@ def _numbered(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _joined(subjects: Iterable[tuple[np.ndarray, np.ndarray]]) -> Points:
+def _joined(subjects: Iterable[tuple[np.ndarray, np.ndarray]]) -> _Points:
     """x, y and subject (counted from 0) of the positions of all subjects."""
     pairs = [(np.ravel(x), np.ravel(y)) for x, y in subjects]
     x, y = (np.concatenate(column) for column in zip(*pairs, strict=True))

@@ -20,6 +20,7 @@ from saliencylib.data.registry import REGISTRY, DataInvalid, DataNotFound, DataS
 from saliencylib.data.states import (
     MANIFESTS,
     State,
+    can_be_brought,
     digest_of,
     manifest_name,
     manifest_text,
@@ -161,7 +162,7 @@ def obtain(
         elif not entry.builder:
             if not entry.optional:
                 problems[name] = entry.missing(entry.paths[0])
-        elif state.word != "absent" and not marker_path(entry).exists():
+        elif not can_be_brought(name):
             problems[name] = _not_ours(entry, state)
         else:
             wanted.append(name)
@@ -180,16 +181,29 @@ def _not_ours(entry: DataSet, state: State) -> DataInvalid:
 
 
 def _adopted(entry: DataSet) -> State:
-    """A set without marker that is equal to a manifest gets its marker; its state."""
+    """A set without marker gets one when its files are those of a manifest, or have known checksums; its state."""
+    found = manifest_of(entry.folder, entry.made)
     for source in entry.groups:
         text = manifest_text(entry, source)
-        if text and not compared(text, manifest_of(entry.folder, entry.made)):
+        if not compared(text, found) if text else _has_known_sums(entry):
             try:
-                _mark(marker_path(entry), entry, source, text)
+                _mark(marker_path(entry), entry, source, found)
             except OSError:
                 break  # a data root that cannot be written is as good
             return state_of(entry.name)
     return State("unverified", "left alone: move it away to have it built")
+
+
+def _has_known_sums(entry: DataSet) -> bool:
+    """Whether a set without manifest is one of known files, as its sources or its own checksums say."""
+    try:
+        if entry.single and entry.sources:
+            downloads.check_archive(entry.folder, entry.sources[0])
+        for path in entry.paths if entry.checksums else ():
+            entry.check_hash(path)
+    except DataInvalid:
+        return False
+    return bool(entry.single and entry.sources) or len(entry.checksums) == len(entry.paths)
 
 
 def _show_terms(entries: list[DataSet], accept: bool) -> None:

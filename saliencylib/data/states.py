@@ -53,6 +53,12 @@ def lacking(names: Iterable[str]) -> dict[str, State]:
     return {name: state for name, state in states.items() if state.word not in USABLE}
 
 
+def can_be_brought(name: str) -> bool:
+    """Whether ./run_all.sh data would build a set: there is nothing in its place, or what it built itself."""
+    entry = REGISTRY[name]
+    return bool(entry.builder) and (state_of(name).word == "absent" or bool(read_marker(entry)))
+
+
 def _unmarked(entry: DataSet, hashed: bool) -> State:
     try:
         entry.require()

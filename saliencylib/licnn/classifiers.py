@@ -214,7 +214,7 @@ def _from_timm(name: str, download: bool) -> _Loaded:
 
 def _local_weights(name: str, *file_names: str) -> Path | None:
     folders = [data_root() / "weights", Path(torch.hub.get_dir()) / "checkpoints"]
-    candidates = [*file_names, f"{name}.safetensors", f"{name}.pth"]
+    candidates = [*file_names, f"{name}.safetensors", f"{name}_torchvision.safetensors", f"{name}.pth"]
     paths = [folder / file_name for folder in folders for file_name in candidates]
     return next((path for path in paths if path.is_file()), None)
 

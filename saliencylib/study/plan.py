@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from saliencylib.data.registry import REGISTRY, Source, sets_of
-from saliencylib.data.states import lacking
+from saliencylib.data.states import can_be_brought, lacking
 from saliencylib.places import ROOT
 
 PROFILES = ("quick", "mini", "paper")
@@ -224,7 +224,7 @@ def refusal(jobs: list[Job], download: bool) -> str:
     missing = {
         name: state
         for name, state in lacking(needed(jobs)).items()
-        if not (download and REGISTRY[name].builder and state.word == "absent")
+        if not (download and can_be_brought(name))
     }
     if not missing:
         return ""

@@ -271,6 +271,17 @@ def test_a_marker_of_another_manifest_is_none(toys):
     assert states.state_of("toys").word == "unverified"
 
 
+def test_official_files_put_there_by_hand_are_known_by_their_checksums(root, monkeypatch, capsys):
+    (source,) = REGISTRY["vgg16"].sources
+    known = dataclasses.replace(source, checksum="md5:" + hashlib.md5(b"weights").hexdigest())
+    monkeypatch.setitem(REGISTRY, "vgg16", dataclasses.replace(REGISTRY["vgg16"], sources=(known,)))
+    (root / "weights").mkdir(parents=True)
+    (root / "weights/vgg16.pth").write_bytes(b"another copy")
+    assert get.main(["vgg16"]) == 0 and states.state_of("vgg16").word == "unverified"
+    (root / "weights/vgg16-397923af.pth").write_bytes(b"weights")
+    assert get.main(["vgg16"]) == 0 and states.state_of("vgg16", hashed=True).word == "whole"
+
+
 # --- where archives come from -------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from saliencylib.data.registry import REGISTRY
 from saliencylib.data.states import State
 from saliencylib.study import claims, plan, run
 
@@ -180,6 +181,14 @@ def test_what_is_printed_at_the_end_comes_from_this_run(notebooks, capfd):
     assert call("--only", "03") == 0
     printed = capfd.readouterr().out
     assert "LI-E1" in printed and "SM-E1" not in printed
+
+
+@pytest.mark.parametrize("path", sorted((run.ROOT / "results").glob("*/provenance.json")), ids=str)
+def test_committed_runs_take_no_unverified_data(path):
+    for notebook, entry in run.read_record(path.parent).items():
+        states = entry.get("data from", {})
+        optional = {name for name in states if REGISTRY[name].optional}
+        assert all(states[name].startswith("whole") for name in set(states) - optional), notebook
 
 
 def test_the_record_says_where_data_comes_from(tmp_path, monkeypatch):

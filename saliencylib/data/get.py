@@ -181,7 +181,7 @@ def _not_ours(entry: DataSet, state: State) -> DataInvalid:
 
 
 def _adopted(entry: DataSet) -> State:
-    """A set without marker gets one when its files are those of a manifest, or have known checksums; its state."""
+    """A set without marker gets one when its files are those of a manifest, or have known sums; its state."""
     found = manifest_of(entry.folder, entry.made)
     for source in entry.groups:
         text = manifest_text(entry, source)

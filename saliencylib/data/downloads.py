@@ -68,9 +68,11 @@ def fetch_all(
     if not missing:
         return paths, errors
     check_room(folder, sum(source.bytes for source in missing))
+    size = sum(source.bytes for source in missing) / 1e6
+    print(f"to fetch: {len(missing)} files, about {size:,.0f} MB, into {folder}", file=sys.stderr)
     stop = Event()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        jobs = {s.file: pool.submit(_download, s, folder / s.file, stop, n) for n, s in enumerate(missing)}
+        jobs = {s.file: pool.submit(_download, s, folder / s.file, stop) for s in missing}
         try:
             for name, job in jobs.items():
                 if error := job.exception():
@@ -125,13 +127,15 @@ def check_archive(path: Path, source: Source) -> None:
         )
 
 
-def _download(source: Source, target: Path, stop: Event, position: int) -> Path:
+def _download(source: Source, target: Path, stop: Event) -> Path:
+    from tqdm import tqdm
+
     part = target.with_name(f"{target.name}.part")
     began = time.monotonic()
     url = mirrored(source.url)
     for pause in (*PAUSES, None):
         try:
-            _attempt(url, source, part, stop, position)
+            _attempt(url, source, part, stop)
             break
         except _Retry as error:
             if pause is None:
@@ -151,14 +155,12 @@ def _download(source: Source, target: Path, stop: Event, position: int) -> Path:
         raise
     os.replace(part, target)
     size, seconds = target.stat().st_size / 1e6, max(time.monotonic() - began, 1e-3)
-    print(
-        f"fetched {source.file}: {size:,.1f} MB in {seconds:.0f} s ({size / seconds:,.1f} MB/s)",
-        file=sys.stderr,
-    )
+    told = f"fetched {source.file}: {size:,.1f} MB in {seconds:.0f} s ({size / seconds:,.1f} MB/s)"
+    tqdm.write(told, file=sys.stderr)  # above the bars of the others
     return target
 
 
-def _attempt(url: str, source: Source, part: Path, stop: Event, position: int) -> None:
+def _attempt(url: str, source: Source, part: Path, stop: Event) -> None:
     """One try to complete ``part``. Raises _Retry, DataNotFound, DataInvalid or OSError."""
     import requests
     from tqdm import tqdm
@@ -181,7 +183,6 @@ def _attempt(url: str, source: Source, part: Path, stop: Event, position: int) -
                 initial=have,
                 unit="B",
                 unit_scale=True,
-                position=position,
                 leave=False,
                 disable=None,
             )

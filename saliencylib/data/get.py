@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -273,8 +274,10 @@ def _fetch_and_build(wanted: list[str], given: Path | None, write_manifest: bool
                 problems.pop(name, None)
                 try:
                     had = {source.name: paths[source.file] for source in sources[name]}
+                    print(f"{name}: building ...", file=sys.stderr)
+                    began = time.monotonic()
                     build_set(name, left[0], had, write_manifest)
-                    print(f"{name}: {state_of(name)}", file=sys.stderr)
+                    print(f"{name}: {state_of(name)}, {time.monotonic() - began:.0f} s", file=sys.stderr)
                 except DataNotFound as error:
                     problems[name] = error
                     failed = [error]

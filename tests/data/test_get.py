@@ -9,11 +9,13 @@ import io
 import json
 import os
 import random
+import signal
 import stat
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -65,7 +67,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for name, value in ({"Content-Length": str(len(content))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content[:sent])
+        for start in range(0, len(content[:sent]), 20_000):
+            time.sleep(self.server.pause)
+            self.wfile.write(content[:sent][start : start + 20_000])
 
     def log_message(self, *_) -> None:
         pass
@@ -77,6 +81,7 @@ def server(monkeypatch):
     ``faults``: what goes wrong with the next requests, ``always`` with all others."""
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.files, running.asked, running.faults, running.always, running.ranges = {}, [], [], "", True
+    running.pause = 0.0
     threading.Thread(target=running.serve_forever, daemon=True).start()
     monkeypatch.setenv("SALIENCY_MIRROR", f"http://127.0.0.1:{running.server_port}")
     monkeypatch.setattr(downloads, "PAUSES", (0.01, 0.01))
@@ -171,7 +176,10 @@ def test_a_set_is_fetched_built_checked_and_marked(no_toys, root, server, capsys
     assert str(states.state_of("toys")) == "absent"
     assert get.main(["toys"]) == 0
     printed = capsys.readouterr().err
-    assert printed.startswith("toys: a few toys. Do as you like.") and f"fetched {ARCHIVE}: 0.5 MB" in printed
+    assert (
+        printed.startswith("toys: a few toys. Do as you like.\nto fetch: 1 files")
+        and f"fetched {ARCHIVE}: 0.5 MB" in printed
+    )
     assert remains(root) == ["toys/.built", *(f"toys/{name}" for name in TOYS)]
     assert {name: (no_toys / name).read_bytes() for name in TOYS} == TOYS
     assert str(states.state_of("toys", hashed=True)) == "whole"
@@ -406,6 +414,31 @@ def test_a_part_that_does_not_fit_is_begun_again(no_toys, root, server):
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes(10**6))  # more than there is
     assert get.main(["toys"]) == 0 and [asked for _, asked in server.asked] == ["bytes=1000000-", None]
+
+
+def test_a_file_that_changed_between_two_halves_is_noticed_and_not_kept(no_toys, root, server, capsys):
+    server.always = "breaks off"
+    refused(capsys, "toys")
+    server.always = ""
+    serve(server, repository({name: content[::-1] for name, content in TOYS.items()}))
+    assert "is truncated or no archive (" in refused(capsys, "toys") and remains(root) == []
+    serve(server, repository(TOYS))
+    assert get.main(["toys"]) == 0
+
+
+def test_an_interruption_while_downloading_keeps_the_part(no_toys, root, server, tmp_path):
+    """A real interrupt of a real process, in the middle of a slow download."""
+    server.pause = 0.05
+    code = "import sys; from saliencylib.data import downloads; sys.argv.pop(0)\n"
+    code += "from saliencylib.data.registry import Source; from pathlib import Path\n"
+    code += f"downloads.fetch_all([Source('toys', {URL!r}, 9, (), {ARCHIVE!r})], Path({str(root)!r}))"
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    part = root / f"{ARCHIVE}.part"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) != 0 and remains(root) == [part.name] and part.stat().st_size > 0
 
 
 def test_an_interruption_by_hand_keeps_what_was_whole(toys, root, monkeypatch, capsys):

@@ -471,6 +471,7 @@ def link(kind: bytes) -> tarfile.TarInfo:
         (repository(TOYS, link(tarfile.LNKTYPE)), "has a link where a file is expected, images/9.txt"),
         (repository({"pictures/0.txt": b"x"}), "does not hold images/: its source has changed"),
     ],
+    ids=["cut", "nonsense", "empty", "../", "absolute", "symbolic link", "hard link", "other names"],
 )
 @pytest.mark.parametrize("before", ["nothing", "a damaged set"])
 def test_a_bad_archive(no_toys, root, server, capsys, content, text, before):

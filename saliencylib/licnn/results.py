@@ -258,7 +258,7 @@ def blurred_sets(
     return pd.concat(frames, ignore_index=True)
 
 
-def accuracy_table(results: pd.DataFrame) -> pd.DataFrame:
+def blur_accuracies(results: pd.DataFrame) -> pd.DataFrame:
     """Mean covered area (%), top-1 and top-5 accuracy (%) and number of photographs of every variant."""
     groups = results.groupby(["source", "rule", "where", "radius"], sort=False)
     table = groups[["area", "top1", "top5"]].mean().mul(100).reset_index()

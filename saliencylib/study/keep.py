@@ -138,7 +138,9 @@ def _packed(result: object) -> dict[str, np.ndarray]:
         return {"array": result}
     if isinstance(result, dict) and all(isinstance(values, np.ndarray) for values in result.values()):
         return {f"item/{name}": values for name, values in result.items()}
-    raise TypeError(f"cannot keep a {type(result).__name__}: return an array, arrays by name, or a data frame")
+    raise TypeError(
+        f"cannot keep a {type(result).__name__}: return an array, arrays by name, or a data frame"
+    )
 
 
 def _unpacked(arrays: dict[str, np.ndarray]) -> object:

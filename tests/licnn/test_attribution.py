@@ -6,7 +6,7 @@ from torch import nn
 
 from saliencylib.licnn.attribution import METHODS, attribute, last_feature_map
 from saliencylib.licnn.classifiers import Preprocess, as_classifier
-from saliencylib.licnn.method import LICNN, l2_normalised
+from saliencylib.licnn.method import l2_normalised
 
 
 @pytest.fixture
@@ -56,10 +56,6 @@ def test_closed_forms_on_a_linear_network(linear, images, signed):
     for method in ("Gradient x Input", "Integrated Gradients"):
         found = attribute(method, linear, images, 3, signed=signed)
         assert torch.allclose(found, expected(weights * images), atol=1e-5)
-
-
-def test_licnn_is_the_same_by_either_call(network, images):
-    assert torch.equal(attribute("LICNN", network, images, 2), LICNN(network).attribute(images, 2))
 
 
 def test_grad_cam_uses_the_last_feature_map(network, images):

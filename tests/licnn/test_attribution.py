@@ -12,13 +12,8 @@ from saliencylib.licnn.method import l2_normalised
 @pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
-    layers = [
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.ReLU6(),
-    ]
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU6()]
     layers += [nn.Flatten(), nn.Linear(800, 16), nn.ReLU(), nn.Linear(16, 5)]
     return as_classifier(nn.Sequential(*layers), Preprocess(20, 20))
 

@@ -60,13 +60,13 @@ def test_what_trains_or_computes_knows_nothing_that_draws_or_judges(part):
 
 
 def test_a_public_name_means_one_thing():
-    defined = defaultdict(list)
+    defined = defaultdict(set)
     for module, text in MODULES.items():
         for node in ast.parse(text).body:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
             for name in (getattr(target, "id", getattr(target, "name", None)) for target in targets):
                 if name and not name.startswith("_") and name != "NAMES":
-                    defined[name].append(module)
+                    defined[name].add(module)
     twice = {name: places for name, places in defined.items() if len(places) > 1}
     numbered = {name for name in twice if name.startswith(("figure_", "table_")) and name[-1].isdigit()}
     assert {name: twice[name] for name in set(twice) - ONE_INTERFACE - numbered} == {}

@@ -70,8 +70,8 @@ def test_a_leak_is_found(proof, tmp_path):
     prove.shutil.copytree(proof[0], tmp_path, dirs_exist_ok=True)
     path = tmp_path / "release" / NAMES[0] / f"{NAMES[0]}.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    sources = cells(tmp_path, "source", NAMES[0])
-    notebook.cells += [c for c in sources if meta(c)["grade_id"] == "test_mask_from_map"]
+    hidden = {meta(c)["grade_id"]: c.source for c in cells(tmp_path, "source", NAMES[0])}
+    notebook.cells.append(new_code_cell(hidden["test_mask_from_map"]))
     nbformat.write(notebook, path)
     said = f"{NAMES[0]}: the students' copy shows what test_mask_from_map should hide"
     assert prove.leaks(tmp_path) == [said]

@@ -203,10 +203,11 @@ def _data() -> str:
         for profile, sets in needs.items():
             for name in sets:
                 users.setdefault(name, []).append(f"{notebook[:2]} {profile}")
-    rows = []
-    for name, used in users.items():
-        entry = REGISTRY[name]
-        rows.append((name, ", ".join(used), f"{entry.size / 1e6:,.0f} MB", entry.licence, entry.how))
+    entries = {name: REGISTRY[name] for name in users}
+    rows = [
+        (name, ", ".join(users[name]), f"{e.size / 1e6:,.0f} MB", e.licence, e.how)
+        for name, e in entries.items()
+    ]
     return markdown_table(["set", "used by", "size", "licence", "to get it"], rows)
 
 

@@ -206,7 +206,7 @@ def paired(
 
 
 def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
-    """Counts of verdicts as stacked bars, a bar a paper, from ``claims.verdict_counts``; embedded ones hatched."""
+    """Counts of verdicts as stacked bars, a bar a paper (``claims.verdict_counts``); embedded ones hatched."""
     figure, axes = new(7.0, 2.8)
     left = np.zeros(len(summary))
     for verdict, colour in VERDICT_COLOURS.items():

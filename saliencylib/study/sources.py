@@ -93,10 +93,16 @@ def _offered(package: str) -> dict[str, str]:
 def _own_code(source: Path) -> str:
     """16 hexadecimal digits of a module's own syntax tree, and of the data files that it names."""
     text = source.read_text(encoding="utf-8")
+    named = sorted(set(re.findall(r"""["']([\w.-]+\.(?:csv|toml|mplstyle|safetensors))["']""", text)))
+    files = [source.with_name(name) for name in named if name not in LEFT_OUT_FILES]
+    return _digest_of(text, *(path.read_bytes() for path in files if path.is_file()))
+
+
+@functools.cache
+def _digest_of(text: str, *contents: bytes) -> str:
     sha = hashlib.sha256(ast.dump(_Silenced().visit(ast.parse(text))).encode())
-    for name in sorted(set(re.findall(r"""["']([\w.-]+\.(?:csv|toml|mplstyle|safetensors))["']""", text))):
-        if name not in LEFT_OUT_FILES and source.with_name(name).is_file():
-            sha.update(source.with_name(name).read_bytes())
+    for content in contents:
+        sha.update(content)
     return sha.hexdigest()[:16]
 
 

@@ -206,7 +206,7 @@ def paired(
 
 
 def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
-    """Counts of verdicts as stacked bars, a bar a paper, from ``claims.summary``; embedded ones hatched."""
+    """Stacked bars of ``claims.verdict_counts``, a bar a paper; verdicts on embedded data are hatched."""
     figure, axes = new(7.0, 2.8)
     left = np.zeros(len(summary))
     for verdict, colour in VERDICT_COLOURS.items():

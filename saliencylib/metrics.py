@@ -91,11 +91,11 @@ def auc_judd(map: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
     fixated = np.unique(index)
     if not index.size or fixated.size == map.size:
         return float("nan")
-    pixels, values = np.sort(map, axis=None), map.ravel()
+    values = map.ravel()
     thresholds, counts = np.unique(values[index], return_counts=True)
     hits = np.cumsum(counts[::-1]) / index.size
-    alarms = map.size - np.searchsorted(pixels, thresholds) - _reaching(np.sort(values[fixated]), thresholds)
-    alarms = alarms[::-1] / (map.size - fixated.size)
+    free = np.sort(np.delete(values, fixated))
+    alarms = (free.size - np.searchsorted(free, thresholds[::-1])) / free.size
     return float(np.trapezoid([0, *hits, 1], [0, *alarms, 1]))
 
 
@@ -301,10 +301,6 @@ def _levels(map: np.ndarray, pixels: np.ndarray | slice, step: float) -> np.ndar
         return np.zeros(values.size, np.int64)
     scaled = (values - low) / ((high - low) * step)
     return (scaled + 1e-9).astype(np.int64)  # rounding must not push a value below the threshold it equals
-
-
-def _reaching(ascending: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    return ascending.size - np.searchsorted(ascending, thresholds)
 
 
 def _distribution(map: np.ndarray) -> np.ndarray:

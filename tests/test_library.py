@@ -60,20 +60,23 @@ def test_what_trains_or_computes_knows_nothing_that_draws_or_judges(part):
 
 
 def test_a_public_name_means_one_thing():
-    defined = defaultdict(list)
+    defined = defaultdict(set)
     for module, text in MODULES.items():
         for node in ast.parse(text).body:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
             for name in (getattr(target, "id", getattr(target, "name", None)) for target in targets):
                 if name and not name.startswith("_") and name != "NAMES":
-                    defined[name].append(module)
+                    defined[name].add(module)
     twice = {name: places for name, places in defined.items() if len(places) > 1}
     numbered = {name for name in twice if name.startswith(("figure_", "table_")) and name[-1].isdigit()}
     assert {name: twice[name] for name in set(twice) - ONE_INTERFACE - numbered} == {}
 
 
 def test_packages_offer_names_and_hold_no_code():
-    for name in ("saliencylib", *(f"saliencylib.{part}" for part in (*PAPERS, "data", "study", "photograph"))):
+    for name in (
+        "saliencylib",
+        *(f"saliencylib.{part}" for part in (*PAPERS, "data", "study", "photograph")),
+    ):
         body = ast.parse(MODULES[name]).body
         kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign)
         assert all(isinstance(node, kinds) for node in body), name
@@ -114,7 +117,9 @@ def installed(tmp_path_factory):
 
 
 def test_every_module_imports_from_the_wheel_without_the_project(installed, tmp_path):
-    tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "saliencylib").rglob("*") if path.is_file()}
+    tracked = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "saliencylib").rglob("*") if path.is_file()
+    }
     wanted = {name for name in tracked if "__pycache__" not in name}
     assert wanted == {name for name in wanted if (installed / name).is_file()}
     names = [name for name in MODULES if name != "saliencylib.study.site"]  # itself a Sphinx extension
@@ -126,5 +131,7 @@ def test_every_module_imports_from_the_wheel_without_the_project(installed, tmp_
         "shipped.shipped_network()\n"
     )
     environment = {"PYTHONPATH": str(installed), "PATH": "", "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
     assert done.returncode == 0, done.stderr[-2000:]

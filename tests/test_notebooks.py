@@ -7,15 +7,13 @@ import subprocess
 import sys
 
 import nbformat
-import pandas as pd
 import pytest
 
+from saliencylib.places import ROOT
 from saliencylib.study import claims, plan, report
 
-STORED = sorted((plan.ROOT / "notebooks").glob("*.ipynb"))
-EXECUTED = sorted(
-    path for path in (plan.ROOT / "results").glob("*/notebooks/*.ipynb") if ".partial." not in path.name
-)
+STORED = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted(p for p in (ROOT / "results").glob("*/notebooks/*.ipynb") if ".partial." not in p.name)
 HEADINGS = [
     "The claim",
     "The data",
@@ -38,7 +36,7 @@ def headings(notebook, level="#{1,4}"):
     return [found[1] for line in lines if (found := re.match(rf"{level} (.+)", line))]
 
 
-@pytest.fixture(params=STORED + EXECUTED, ids=lambda path: str(path.relative_to(plan.ROOT)))
+@pytest.fixture(params=STORED + EXECUTED, ids=lambda path: str(path.relative_to(ROOT)))
 def path(request):
     return request.param
 
@@ -126,9 +124,9 @@ def test_the_set_up_cell_does_nothing_where_the_study_is_installed(set_up):
 
 
 def test_the_set_up_cell_finds_a_checkout_or_fetches_one(set_up, monkeypatch, tmp_path):
-    monkeypatch.chdir(plan.ROOT / "notebooks")
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(plan.ROOT)])
-    assert set_up(installed=False) == ([str(plan.ROOT)], [])
+    monkeypatch.chdir(ROOT / "notebooks")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(ROOT)])
+    assert set_up(installed=False) == ([str(ROOT)], [])
     monkeypatch.chdir(tmp_path)
     added, called = set_up(installed=False)
     assert added == [str(tmp_path / "study")]
@@ -136,16 +134,25 @@ def test_the_set_up_cell_finds_a_checkout_or_fetches_one(set_up, monkeypatch, tm
     assert called[0][-2:] == [report.repository(), str(tmp_path / "study")]
 
 
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_every_claim_links_a_section_that_exists(path):
-    found = set(headings(nbformat.read(path, as_version=4)))
-    for table in (plan.ROOT / "results").glob(f"*/tables/{path.stem[:2]}_claims.csv"):
-        cells = pd.read_csv(table)["cell"].dropna()
-        assert set(cells) <= found
+@pytest.mark.parametrize("path", STORED[:3], ids=lambda path: path.stem)
+def test_the_method_is_shown_from_the_librarys_own_source(path):
+    shown = [
+        output.data["text/markdown"]
+        for cell in code_cells(nbformat.read(path, as_version=4))
+        if "source_code(" in cell.source
+        for output in cell.outputs
+        if "text/markdown" in output.get("data", {})
+    ]
+    assert shown and all(re.match(r"```python\n(@.+\n)*(def|class) ", text) for text in shown)
 
 
-def test_every_claim_is_measured_or_given_a_reason_by_its_notebook():
-    folder = plan.ROOT / "results" / "mini-short"
-    joined = claims.verdicts(folder)
-    silent = joined[joined["measured"].isna() & (joined["reason"] == "")]
-    assert silent["id"].tolist() == []
+def test_every_claim_is_measured_or_given_a_reason_by_its_notebook_and_leads_to_its_section():
+    joined = claims.verdicts(ROOT / "results" / "mini-short")
+    measured = joined["measured"].notna()
+    assert joined.loc[~measured & (joined["reason"] == ""), "id"].tolist() == []
+    assert joined.loc[measured & (joined["section"] == ""), "id"].tolist() == []
+
+
+def test_every_claim_of_the_stored_notebooks_is_marked_in_a_cell():
+    marked = [c for path in STORED[:3] for c in claims.measuring_cells(nbformat.read(path, as_version=4))]
+    assert sorted(marked) == sorted(claims.table()["id"])

@@ -118,8 +118,8 @@ def answered(
 
 
 def graded(folder: Path, copies: Sequence[Copy]) -> pd.DataFrame:
-    """A row a copy, in order: assignment, student, the points it got (automatic, written, total) and could get
-    (most_automatic, most_written, most), the tests without points (lost, grade ids) and seconds of grading.
+    """A row a copy, in order: assignment, student, the points that it got (automatic, written, total) and
+    could get (most_automatic, most_written, most), the tests without points (lost, grade ids), and seconds.
 
     Two are graded at a time, each in a course folder of its own. Raises AssignmentError when nbgrader fails.
     """

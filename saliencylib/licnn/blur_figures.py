@@ -11,7 +11,7 @@ from PIL import Image
 
 from saliencylib.figures import finish, forest, greyed, grid, lines, new
 from saliencylib.licnn.blur import RADII, SIDES, blurred, object_region, rule_name
-from saliencylib.licnn.results import accuracy_table
+from saliencylib.licnn.results import blur_accuracies
 
 
 def figure_13(crop: Image.Image, saliency: np.ndarray, rules: Sequence[str | float], below: str) -> Figure:
@@ -33,15 +33,15 @@ def figure_15(results: pd.DataFrame, what: str, title: str, judged: str | float)
 
     The figure's title is ``title`` and what happens to top-5 accuracy by the rule ``judged``.
     """
-    table = accuracy_table(results)
+    table = blur_accuracies(results)
     start, table = table.iloc[0], table[table["source"] == "LICNN"]
     drawn = table[table.groupby("rule")["radius"].transform("nunique") > 1]
-    unmodified = drawn.drop_duplicates(["rule", "where"]).assign(
+    drawn = drawn.assign(object=drawn["rule"] + drawn["area"].map("\n({:.0f} % covered)".format))
+    drawn = drawn.rename(columns={"where": "blurred"})
+    sharp = drawn.drop_duplicates(["rule", "blurred"]).assign(
         radius=0, top5=start["top5"], top1=start["top1"]
     )
-    covered = drawn["area"].map("{:.0f} % covered".format)
-    drawn = pd.concat([unmodified, drawn]).rename(columns={"where": "blurred"})
-    drawn = drawn.assign(object=drawn["rule"] + "\n(" + covered + ")")
+    drawn = pd.concat([sharp, drawn], ignore_index=True)
     figure, axes = new(10, 3.4, 1, 2)
     for axis, column in zip(axes, ("top5", "top1"), strict=True):
         sns.lineplot(drawn, x="radius", y=column, hue="object", style="blurred", markers=True, ax=axis)

@@ -177,39 +177,30 @@ def _from_torchvision(name: str, download: bool) -> _Loaded:
         )
         path = folder / file_name
     if path is None:
-        raise DataNotFound(
-            f"the weights of {name} are missing: put {file_name} (from {entry.url}) into {folder}, "
-            f"or call load_classifier({name!r}, download=True)"
-        )
+        raise _missing(name, f"{file_name} (from {entry.url})")
     transform = entry.transforms()
-    preprocess = Preprocess(
-        transform.resize_size[0],
-        transform.crop_size[0],
-        tuple(transform.mean),
-        tuple(transform.std),
-        transform.interpolation,
-    )
+    sizes, scale = (transform.resize_size[0], transform.crop_size[0]), (transform.mean, transform.std)
+    preprocess = Preprocess(*sizes, *map(tuple, scale), transform.interpolation)
     return torchvision.models.get_model(name), _read(path), preprocess
 
 
 def _from_timm(name: str, download: bool) -> _Loaded:
     path = _local_weights(name)
     if path is None and not download:
-        raise DataNotFound(
-            f"the weights of {name} are missing: put {name}.safetensors or {name}.pth into "
-            f"{data_root() / 'weights'}, or call load_classifier({name!r}, download=True)"
-        )
+        raise _missing(name, f"{name}.safetensors or {name}.pth")
     model = timm.create_model(name, pretrained=path is None)
     config = timm.data.resolve_model_data_config(model)
-    crop = config["input_size"][1]
-    preprocess = Preprocess(
-        int(crop / config["crop_pct"]),
-        crop,
-        tuple(config["mean"]),
-        tuple(config["std"]),
-        InterpolationMode(config["interpolation"]),
-    )
+    crop, scale = config["input_size"][1], (tuple(config["mean"]), tuple(config["std"]))
+    interpolation = InterpolationMode(config["interpolation"])
+    preprocess = Preprocess(int(crop / config["crop_pct"]), crop, *scale, interpolation)
     return model, model.state_dict() if path is None else _read(path), preprocess
+
+
+def _missing(name: str, file: str) -> DataNotFound:
+    return DataNotFound(
+        f"the weights of {name} are missing: put {file} into {data_root() / 'weights'}, "
+        f"or call load_classifier({name!r}, download=True)"
+    )
 
 
 def _local_weights(name: str, *file_names: str) -> Path | None:

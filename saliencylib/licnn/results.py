@@ -258,7 +258,7 @@ def blurred_sets(
     return pd.concat(frames, ignore_index=True)
 
 
-def accuracy_table(results: pd.DataFrame) -> pd.DataFrame:
+def blur_accuracies(results: pd.DataFrame) -> pd.DataFrame:
     """Mean covered area (%), top-1 and top-5 accuracy (%) and number of photographs of every variant."""
     groups = results.groupby(["source", "rule", "where", "radius"], sort=False)
     table = groups[["area", "top1", "top5"]].mean().mul(100).reset_index()
@@ -268,7 +268,7 @@ def accuracy_table(results: pd.DataFrame) -> pd.DataFrame:
 def outcomes_of(results: pd.DataFrame, column: str, variant: Variant = UNMODIFIED) -> pd.Series:
     """One variant's column, by the photographs' names; the unmodified ones by default."""
     wanted = variant._replace(rule=rule_name(variant.rule))._asdict()
-    chosen = results[(results[list(wanted)] == wanted.values()).all(axis=1)]
+    chosen = results[np.logical_and.reduce([results[name] == value for name, value in wanted.items()])]
     if chosen.empty:
         raise ValueError(f"no rows for {variant}")
     return chosen.set_index("name")[column]
@@ -316,15 +316,15 @@ def accuracy_changes(
     return pd.DataFrame(rows).drop(columns="p")
 
 
-def control_changes(results: pd.DataFrame, area: float = AREA) -> pd.DataFrame:
+def control_changes(results: pd.DataFrame) -> pd.DataFrame:
     """How much more blurring costs outside (and inside) LICNN's region than outside (inside) regions of the
     same area that come from elsewhere: negative is worse for LICNN's side."""
-    last, pairs = max(RADII), {}
+    pairs = {}
     for where in SIDES:
         for kind in BASELINES:
-            other = Variant(kind, area, where, last)
+            other = Variant(kind, AREA, where, max(RADII))
             pairs[f"{where}: LICNN minus {kind}"] = other, other._replace(source="LICNN")
-    boxes = Variant("boxes", "boxes", "background", last)
+    boxes = Variant("boxes", "boxes", "background", max(RADII))
     for kind in (*BASELINES, "boxes"):
         pair = boxes._replace(source=kind), boxes._replace(source="LICNN")
         pairs[f"background: LICNN minus {kind}, area of the boxes"] = pair
@@ -333,15 +333,15 @@ def control_changes(results: pd.DataFrame, area: float = AREA) -> pd.DataFrame:
     return accuracy_changes(results, pairs)
 
 
-def area_curve(results: pd.DataFrame, areas: Sequence[float] = AREAS, column: str = "top5") -> pd.DataFrame:
-    """Accuracy (%) against the share of the picture left sharp, background blurred at the largest radius.
+def area_curve(results: pd.DataFrame, areas: Sequence[float] = AREAS) -> pd.DataFrame:
+    """Top-5 accuracy (%) against the share of the picture left sharp, the rest blurred at the largest radius.
 
     Rows source, area (%), accuracy, low, high (95 % intervals over photographs).
     """
     rows = []
     for source in ("LICNN", *BASELINES):
         for area in areas:
-            right = outcomes_of(results, column, Variant(source, area, "background", max(RADII)))
+            right = outcomes_of(results, "top5", Variant(source, area, "background", max(RADII)))
             found = stats.mean_interval(100.0 * right.to_numpy(), "images", (0, 100))
             rows.append({"source": source, "area": 100 * area} | found.row("accuracy"))
     return pd.DataFrame(rows)[["source", "area", "accuracy", "low", "high"]]
@@ -367,7 +367,11 @@ def turned_counts(results: pd.DataFrame, variant: Variant, photographs: str) -> 
     (% of all) with its interval, and the p value of McNemar's test."""
     before = turned_photographs(results, variant)["right_before"]
     balance = accuracy_change(results, "top5", UNMODIFIED, variant)
-    counts = {"wrong to right": int((~before).sum()), "right to wrong": int(before.sum())}
-    return (
-        {"photographs": photographs, "n": balance.n} | counts | {"balance, %": str(balance), "p": balance.p}
-    )
+    return {
+        "photographs": photographs,
+        "n": balance.n,
+        "wrong to right": int((~before).sum()),
+        "right to wrong": int(before.sum()),
+        "balance, %": str(balance),
+        "p": balance.p,
+    }

@@ -136,9 +136,13 @@ def figure_accuracy_gains(gains: pd.DataFrame, data_name: str) -> Figure:
     figure = _gains(rows, "comparison", "difference (points)", title, data_name)
     names = list(rows["comparison"].drop_duplicates())
     for axes, network in zip(figure.axes, rows["network"].unique(), strict=True):
-        for mask in ("RC", "Alpha"):
-            printed = PRINTED_ACCURACIES[network, mask] - PRINTED_ACCURACIES[network, "plain"]
-            axes.plot(printed, names.index(f"{mask} minus plain"), "D", color=figures.PALETTE[1])
+        plain = PRINTED_ACCURACIES[network, "plain"]
+        printed = {
+            f"{mask} minus plain": PRINTED_ACCURACIES[network, mask] - plain for mask in ("RC", "Alpha")
+        }
+        places = [names.index(name) for name in printed]
+        axes.plot(printed.values(), places, "D", color=figures.PALETTE[1], label="printed (STL-10)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7.5)
     return figure
 
 

@@ -48,18 +48,9 @@ def measured_row(claim: str, estimate: stats.Estimate, data: str, source: str) -
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
     if math.isnan(estimate.value):
         raise ValueError(f"the measurement of {claim} is NaN")
-    return {
-        "id": claim,
-        "measured": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "unit": estimate.unit,
-        "p": estimate.p,
-        "data": data,
-        "source": source,
-        "reason": "",
-    }
+    numbers = {name: getattr(estimate, name) for name in ("low", "high", "n", "unit", "p")}
+    about = {"data": data, "source": source, "reason": ""}
+    return {"id": claim, "measured": estimate.value} | numbers | about
 
 
 def unmeasured_row(claim: str, reason: str) -> dict:
@@ -209,11 +200,12 @@ def _count(row: dict) -> str:
 def _with_remark(row: dict) -> str:
     if row["verdict"] == "not measured":
         return f"not measured: {row['reason'] or 'no notebook of this run measured it'}"
-    if row["verdict"].startswith("undecided") and row["margin"] > 0:
+    if not row["verdict"].startswith("undecided"):
+        return row["verdict"]
+    if row["margin"] > 0:
         return f"{row['verdict']}; the margin is {row['margin']:g}"
-    if row["verdict"].startswith("undecided") and math.isfinite(row["detectable"]):
-        return f"{row['verdict']}; smallest visible effect {row['detectable']:.2g}"
-    return row["verdict"]
+    seen = f"; smallest visible effect {row['detectable']:.2g}" if math.isfinite(row["detectable"]) else ""
+    return row["verdict"] + seen
 
 
 def verdict_counts(joined: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from saliencylib.study.sources import code_of
 
 TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
 
-_spent = 0.0  # seconds of work behind what this process computed or read back so far
+_unseen = 0.0  # seconds of work behind what was read back or done by other processes, so unseen by the clock
 
 
 # ------------------------------------------------------------------------------------------- kept results
@@ -60,23 +60,26 @@ def kept(name: str, table: bool = False) -> Callable[[Callable], Callable]:
 
         @functools.wraps(function)
         def call(*args: object, **kwargs: object) -> object:
-            global _spent
+            global _unseen
             entry = f"{name}/{key(*args, **kwargs)}"
             found = _read(entry, table)
-            if found is None:
-                spent_before, began = _spent, time.perf_counter()
-                result = function(*args, **kwargs)
-                inner, own = _spent - spent_before, time.perf_counter() - began
-                found = _packed(result), max(own, inner)
-                _spent = spent_before
-                _write(entry, *found, table)
-            _spent += found[1]
-            return _unpacked(found[0])
+            if found is not None:
+                _unseen += found[1]
+                return _unpacked(found[0])
+            began = _worked()
+            arrays = _packed(function(*args, **kwargs))
+            _write(entry, arrays, _worked() - began, table)
+            return _unpacked(arrays)
 
         call.key = key
         return call
 
     return decorate
+
+
+def _worked() -> float:
+    """The clock of this process, in seconds, put forward by the work that it did not see."""
+    return time.perf_counter() + _unseen
 
 
 def digest(*values: object) -> str:
@@ -138,7 +141,9 @@ def _packed(result: object) -> dict[str, np.ndarray]:
         return {"array": result}
     if isinstance(result, dict) and all(isinstance(values, np.ndarray) for values in result.values()):
         return {f"item/{name}": values for name, values in result.items()}
-    raise TypeError(f"cannot keep a {type(result).__name__}: return an array, arrays by name, or a data frame")
+    raise TypeError(
+        f"cannot keep a {type(result).__name__}: return an array, arrays by name, or a data frame"
+    )
 
 
 def _unpacked(arrays: dict[str, np.ndarray]) -> object:
@@ -192,6 +197,7 @@ class Checkpoint:
     def __init__(self, name: str, function: Callable, *parts: object) -> None:
         key = digest(code_of(function.__module__), torch.__version__, list(parts))
         self.path = cache_root() / name / f"{key}.safetensors"
+        self._began = _worked()
 
     def restore(
         self, model: nn.Module, optimiser: torch.optim.Optimizer
@@ -200,10 +206,12 @@ class Checkpoint:
 
         Gives (0, {}) and changes nothing when there is no checkpoint or it cannot be read.
         """
+        global _unseen
         try:
             tensors = load_file(self.path, device=str(next(model.parameters()).device))
         except (OSError, SafetensorError):
             return 0, {}
+        _unseen += float(tensors["seconds"])
         model.load_state_dict(_part(tensors, "model/"))
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in _part(tensors, "optimiser/").items():
@@ -225,7 +233,8 @@ class Checkpoint:
         ``log`` holds lists of numbers by name, kept in float64. Without an optimiser, after the last epoch,
         the file is a third as large and can be read but not trained further.
         """
-        tensors = {"epoch": torch.tensor(epoch)}
+        seconds = torch.tensor(_worked() - self._began, dtype=torch.float64)
+        tensors = {"epoch": torch.tensor(epoch), "seconds": seconds}
         tensors |= {f"log/{name}": torch.tensor(v, dtype=torch.float64) for name, v in log.items()}
         tensors |= {f"model/{name}": value.contiguous() for name, value in model.state_dict().items()}
         for index, state in (optimiser.state_dict()["state"] if optimiser else {}).items():
@@ -248,8 +257,8 @@ def side_by_side(work: Callable, jobs: Iterable[tuple], device: torch.device | N
     joblib runs them, so that whatever back end is active takes them, to other machines too; large arrays are
     shared, not copied. A single job keeps all threads. Progress is shown on a terminal.
     """
-    global _spent
-    jobs = list(jobs)
+    global _unseen
+    jobs, began = list(jobs), time.perf_counter()
     on_gpu = device is not None and device.type == "cuda"
     workers = 1 if on_gpu else min(len(jobs), torch.get_num_threads())
     bar = tqdm(total=len(jobs), desc=work.__name__.strip("_").replace("_", " "), disable=None)
@@ -263,17 +272,18 @@ def side_by_side(work: Callable, jobs: Iterable[tuple], device: torch.device | N
         pool = Parallel(n_jobs=workers, max_nbytes="1M", return_as="generator")
         for result, seconds in pool(delayed(_on_one_thread)(work, job) for job in jobs):
             results.append(result)
-            _spent += seconds
+            _unseen += seconds
             bar.update()
+    _unseen -= time.perf_counter() - began  # the clock ran while this process waited
     return results
 
 
 def _on_one_thread(work: Callable, job: tuple) -> tuple[object, float]:
     """The result, and the seconds of work behind it."""
-    threads, began, before = torch.get_num_threads(), time.perf_counter(), _spent
+    threads, began = torch.get_num_threads(), _worked()
     torch.set_num_threads(1)
     try:
-        return work(*job), max(_spent - before, time.perf_counter() - began)
+        return work(*job), _worked() - began
     finally:
         torch.set_num_threads(threads)
 

@@ -22,14 +22,8 @@ from saliencylib.places import ROOT
 PROFILES = ("quick", "mini", "paper")
 SCHEDULES = ("short", "full")
 RUNS = ("quick", "mini-short", "mini-full", "paper-short", "paper-full")
-NOTEBOOKS = (
-    "01_sal_mask",
-    "02_shallow_saliency_cnn",
-    "03_licnn",
-    "04_scoreboard",
-    "05_your_own_photograph",
-)
 NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
+NOTEBOOKS = (*NOTEBOOK_OF.values(), "04_scoreboard", "05_your_own_photograph")
 SETUP_GIGABYTES = 6.7
 
 # The data sets that a notebook needs for a profile, as datasets.toml says; quick needs none.
@@ -41,15 +35,9 @@ NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 # Expected minutes: quick and mini-short as measured on 2 cores, the rest on one H100 as planned. The run of
 # mini-short for 01 had AVX-512; with AVX2 alone, as all others, it takes three times as long.
 MINUTES: Mapping[str, Mapping[str, float]] = {
-    "01_sal_mask": {"quick": 4, "mini-short": 40, "mini-full": 25, "paper-short": 10, "paper-full": 60},
-    "02_shallow_saliency_cnn": {
-        "quick": 1.3,
-        "mini-short": 45,
-        "mini-full": 25,
-        "paper-short": 10,
-        "paper-full": 60,
-    },
-    "03_licnn": {"quick": 2, "mini-short": 42, "mini-full": 25, "paper-short": 15, "paper-full": 60},
+    "01_sal_mask": dict(zip(RUNS, (4, 40, 25, 10, 60), strict=True)),
+    "02_shallow_saliency_cnn": dict(zip(RUNS, (1.3, 45, 25, 10, 60), strict=True)),
+    "03_licnn": dict(zip(RUNS, (2, 42, 25, 15, 60), strict=True)),
     "04_scoreboard": dict.fromkeys(RUNS, 0.2),
     "05_your_own_photograph": dict.fromkeys(RUNS, 0.3),
 }
@@ -67,7 +55,7 @@ class Job:
     @property
     def folder(self) -> str:
         """The name of the run folder under ``results``."""
-        return folder_name(self.profile, self.schedule)
+        return run_name(self.profile, self.schedule)
 
     @property
     def minutes(self) -> float:
@@ -75,7 +63,7 @@ class Job:
         return MINUTES[self.notebook][self.folder]
 
 
-def folder_name(profile: str, schedule: str) -> str:
+def run_name(profile: str, schedule: str) -> str:
     """The name of a run's folder and settings: "quick", or profile and schedule, as in "mini-short".
 
     Raises ValueError that names the valid ones for an unknown profile or schedule.
@@ -256,15 +244,10 @@ def announcement(jobs: list[Job], device: str) -> str:
     lines += [
         f"{job.notebook:<26}{job.profile:<9}{job.schedule:<10}{job.minutes:>7g}  {job.why}" for job in jobs
     ]
+    lines.append(f"device: {device}; data root: {os.environ.get('SALIENCY_DATA') or 'data'}")
     free = shutil.disk_usage(ROOT).free / 1e9
-    root = os.environ.get("SALIENCY_DATA") or "data"
-    return "\n".join(
-        [
-            *lines,
-            f"device: {device}; data root: {root}",
-            f"disk: a new environment takes about {SETUP_GIGABYTES} GB; {free:.0f} GB are free",
-        ]
-    )
+    lines.append(f"disk: a new environment takes about {SETUP_GIGABYTES} GB; {free:.0f} GB are free")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -28,6 +28,7 @@ from saliencylib.data.get import obtain
 from saliencylib.data.registry import DataNotFound
 from saliencylib.data.states import lacking, state_of
 from saliencylib.licnn.classifiers import load_classifier
+from saliencylib.photograph.reading import folder_name
 from saliencylib.places import ROOT, cache_root, results_root
 from saliencylib.study import claims, plan
 from saliencylib.study.keep import digest, write
@@ -42,17 +43,13 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "captum", "timm", "
 NOT_IN_FINGERPRINTS = ("saliencylib.study.settings", "saliencylib.study.plan")
 
 
-class Refused(Exception):
-    """The run cannot start; the text says why and what to do."""
-
-
 def main(arguments: list[str]) -> int:
     """Run what the options ask for; 0 when all notebooks finished, 1 when one failed, 2 for wrong input."""
     try:
         if arguments[:1] == ["photo"]:
             return run_photograph(arguments[1:])
         return run_study(plan.parser().parse_args(arguments))
-    except (Refused, DataNotFound, ValueError) as error:
+    except (DataNotFound, ValueError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -72,7 +69,7 @@ def run_study(options: argparse.Namespace) -> int:
     if options.download:
         _download(jobs)
     if why := plan.refusal(jobs, download=False):
-        raise Refused(why)
+        raise ValueError(why)
     if unverified := [name for name in plan.needed(jobs) if state_of(name).word == "unverified"]:
         print(f"unverified data, not made by ./run_all.sh data: {', '.join(unverified)}", flush=True)
     if options.fresh:
@@ -91,7 +88,7 @@ def run_study(options: argparse.Namespace) -> int:
 def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str, object]:
     """Values for the notebooks' own parameters, typed as the notebooks declare them.
 
-    Raises Refused for a name that no notebook of the run has, for one that an option sets, or a wrong type.
+    Raises ValueError for a name that no notebook of the run has or that an option sets, and for a wrong type.
     """
     known = {}
     for job in jobs:
@@ -100,14 +97,14 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
     values = {}
     for name, text in pairs:
         if name not in free:
-            raise Refused(
+            raise ValueError(
                 f"unknown notebook parameter {name!r}; valid parameters: {', '.join(free) or 'none'}"
             )
         kind = type(ast.literal_eval(known[name]["default"]))
         try:
             values[name] = kind(text)
         except ValueError as error:
-            raise Refused(f"parameter {name} must be of type {kind.__name__}, not {text!r}") from error
+            raise ValueError(f"parameter {name} must be of type {kind.__name__}, not {text!r}") from error
     return values
 
 
@@ -178,11 +175,11 @@ def _data_fingerprints(notebook: str, profile: str) -> dict[str, str]:
 
 def finished(job: plan.Job, folder: Path, mark: str) -> bool:
     """Whether the record says that this very notebook run is complete and its outputs are still there."""
-    outputs = [folder / "notebooks" / f"{job.notebook}.ipynb"]
+    outputs = [f"notebooks/{job.notebook}.ipynb"]
     if job.notebook in plan.NOTEBOOK_OF.values():
-        outputs.append(folder / "tables" / f"{job.notebook[:2]}_claims.csv")
-    entry = read_record(folder).get(job.notebook, {})
-    return entry.get("fingerprint") == mark and all(path.exists() for path in outputs)
+        outputs.append(f"tables/{job.notebook[:2]}_claims.csv")
+    same = read_record(folder).get(job.notebook, {}).get("fingerprint") == mark
+    return same and all((folder / output).exists() for output in outputs)
 
 
 def record(
@@ -198,7 +195,7 @@ def record(
         "device": _device_text(torch.device(str(values.get("device", "cpu")))),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
         "data": _data_fingerprints(notebook, str(values["profile"])),
         "data from": {
@@ -254,15 +251,13 @@ def store_quick() -> None:
 def run_photograph(arguments: list[str]) -> int:
     """Run notebook 05 on a photograph, given by its path or name; 0, or 1 when the notebook failed.
 
-    Raises Refused or DataNotFound for what is no photograph.
+    Raises ValueError or DataNotFound for what is no photograph.
     """
-    from saliencylib.photograph import reading
-
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise Refused("photo takes one file, for example: photo holiday.jpg")
+        raise ValueError("photo takes one file, for example: photo holiday.jpg")
     source = str(Path(arguments[0]).resolve()) if Path(arguments[0]).exists() else arguments[0]
     job = plan.Job("05_your_own_photograph", "quick", "short", "as asked")
-    folder = results_root() / (reading.folder_name(source) or job.folder)
+    folder = results_root() / (folder_name(source) or job.folder)
     failure = execute(job, "cpu", {"photograph": source}, fresh=True, folder=folder)
     if failure:
         print(failure, file=sys.stderr)
@@ -304,7 +299,7 @@ def _check_writable(folder: Path) -> None:
         probe.write_text("probe")
         probe.unlink()
     except OSError as error:
-        raise Refused(
+        raise ValueError(
             f"{_shown(folder)} cannot be written ({error.strerror}): free the disk, change its rights, "
             "or set SALIENCY_RESULTS to another folder"
         ) from error
@@ -325,20 +320,8 @@ def _device_text(device: torch.device) -> str:
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    try:
-        described = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return "unknown"
-    return described.strip() or "unknown"
+    return subprocess.getoutput(f'git -C "{ROOT}" describe --always --dirty 2>/dev/null') or "unknown"
 
 
 def _shown(path: Path) -> str:

@@ -17,7 +17,7 @@ from saliencylib.places import results_root
 from saliencylib.stats import Estimate
 from saliencylib.study import claims
 from saliencylib.study.keep import write
-from saliencylib.study.plan import NOTEBOOKS, folder_name
+from saliencylib.study.plan import NOTEBOOKS, run_name
 from saliencylib.study.settings import SETTINGS
 
 
@@ -124,7 +124,7 @@ def start(
     """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"unknown notebook {notebook!r}; valid notebooks: {', '.join(NOTEBOOKS)}")
-    name = folder_name(profile, schedule)
+    name = run_name(profile, schedule)
     return Run(
         notebook=notebook,
         profile=profile,

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from saliencylib.places import ROOT
 
-# What may change without making a kept result stale, beside comments: whole packages, docstrings, and the
-# texts that these calls (or a raise) are given.
+# What may change without making a kept result stale, beside comments: whole packages, docstrings, the texts
+# that these calls (or a raise) are given, and the words about data sets (their content counts as arguments).
 LEFT_OUT_PACKAGES = ("saliencylib.study",)
 LEFT_OUT_TEXTS = ("print", "warn")
+LEFT_OUT_FILES = ("datasets.toml",)
 
 
 @functools.cache
@@ -55,17 +56,20 @@ def _within(module: str, packages: tuple[str, ...]) -> bool:
 def imported(text: str) -> list[str]:
     """The library modules (dotted names) that a piece of Python imports itself.
 
-    A name that a package offers lazily stands for the module that it comes from.
+    A name that a package offers lazily stands for the module that it comes from, a package for all that it
+    offers.
     """
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] == "saliencylib"]
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "saliencylib"]
+            found += [inner for name in names for inner in (name, *_offered(name).values())]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "saliencylib":
             offered = _offered(node.module)
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found.append(inner if _source(inner) else offered.get(alias.name, node.module))
+                whole = [inner, *_offered(inner).values()]
+                found += whole if _source(inner) else [offered.get(alias.name, node.module)]
     return found
 
 
@@ -89,10 +93,16 @@ def _offered(package: str) -> dict[str, str]:
 def _own_code(source: Path) -> str:
     """16 hexadecimal digits of a module's own syntax tree, and of the data files that it names."""
     text = source.read_text(encoding="utf-8")
+    named = sorted(set(re.findall(r"""["']([\w.-]+\.(?:csv|toml|mplstyle|safetensors))["']""", text)))
+    files = [source.with_name(name) for name in named if name not in LEFT_OUT_FILES]
+    return _digest_of(text, *(path.read_bytes() for path in files if path.is_file()))
+
+
+@functools.cache
+def _digest_of(text: str, *contents: bytes) -> str:
     sha = hashlib.sha256(ast.dump(_Silenced().visit(ast.parse(text))).encode())
-    for name in sorted(set(re.findall(r"""["']([\w.-]+\.(?:csv|toml|mplstyle|safetensors))["']""", text))):
-        if source.with_name(name).is_file():
-            sha.update(source.with_name(name).read_bytes())
+    for content in contents:
+        sha.update(content)
     return sha.hexdigest()[:16]
 
 

@@ -6,19 +6,14 @@ from torch import nn
 
 from saliencylib.licnn.attribution import METHODS, attribute, last_feature_map
 from saliencylib.licnn.classifiers import Preprocess, as_classifier
-from saliencylib.licnn.method import LICNN, l2_normalised
+from saliencylib.licnn.method import l2_normalised
 
 
 @pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
-    layers = [
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.ReLU6(),
-    ]
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU6()]
     layers += [nn.Flatten(), nn.Linear(800, 16), nn.ReLU(), nn.Linear(16, 5)]
     return as_classifier(nn.Sequential(*layers), Preprocess(20, 20))
 
@@ -56,10 +51,6 @@ def test_closed_forms_on_a_linear_network(linear, images, signed):
     for method in ("Gradient x Input", "Integrated Gradients"):
         found = attribute(method, linear, images, 3, signed=signed)
         assert torch.allclose(found, expected(weights * images), atol=1e-5)
-
-
-def test_licnn_is_the_same_by_either_call(network, images):
-    assert torch.equal(attribute("LICNN", network, images, 2), LICNN(network).attribute(images, 2))
 
 
 def test_grad_cam_uses_the_last_feature_map(network, images):

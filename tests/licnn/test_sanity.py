@@ -55,35 +55,18 @@ def test_stages_go_from_the_output_down_and_keep_norms_with_their_layer(network)
 def test_stages_of_a_network_of_blocks():
     names = [name for name, _ in randomisation_stages(torchvision.models.resnet18())]
     assert names[:3] == ["fc", "layer4.1", "layer4.0"] and names[-1] == "conv1" and len(names) == 10
-    assert [n for n, _ in randomisation_stages(torchvision.models.vgg11())][:4] == [
-        "classifier.6",
-        "classifier.3",
-        "classifier.0",
-        "features.18",
-    ]
 
 
-def test_cascading_keeps_what_was_randomised(network):
-    found = [(stage, changed(network, model)) for stage, model in randomized(network)]
-    assert found == [
-        ("9", ["9"]),
-        ("5", ["5", "9"]),
-        ("3", ["3", "5", "9"]),
-        ("0", ["0", "1", "3", "5", "9"]),
-    ]
-
-
-def test_independent_restores_the_rest(network):
-    found = [changed(network, model) for _, model in randomized(network, "independent")]
-    assert found == [["9"], ["5"], ["3"], ["0", "1"]]
-
-
-def test_the_original_never_changes_and_copies_are_apart(network):
+def test_cascading_keeps_what_was_randomised_and_independent_restores_it(network):
     before = copy.deepcopy(network.state_dict())
-    models = [model for _, model in randomized(network)]
+    cascading = {stage: changed(network, model) for stage, model in randomized(network)}
+    assert list(cascading) == ["9", "5", "3", "0"] and cascading["3"] == ["3", "5", "9"]
+    assert cascading["0"] == ["0", "1", "3", "5", "9"]
+    independent = [changed(network, model) for _, model in randomized(network, "independent")]
+    assert independent == [["9"], ["5"], ["3"], ["0", "1"]]
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
-    assert len({id(model) for model in models}) == 4
-    assert changed(network, models[0]) == ["9"]
+    with pytest.raises(ValueError, match="cascading, independent"):
+        randomized(network, "backwards")
 
 
 def test_seeds_fix_and_change_and_layers_have_streams_of_their_own(network):
@@ -105,22 +88,11 @@ def test_fresh_batchnorm_forgets_its_statistics(network):
     assert model[1].running_mean.abs().max() == 0 and model[1].running_var.eq(1).all()
 
 
-def test_unknown_schemes_are_refused_at_once(network):
-    with pytest.raises(ValueError, match="cascading, independent"):
-        randomized(network, "backwards")
-
-
 def test_a_map_is_similar_to_itself_and_not_to_noise(maps):
     a, b = maps
     assert hog_similarity(a, a) == pytest.approx(1) and hog_similarity(a, 3 * a + 2) == pytest.approx(1)
     assert abs(hog_similarity(a, b)) < 0.3
-    assert hog_similarity(torch.tensor(a), a) == pytest.approx(1)
-
-
-def test_hog_sees_directions():
-    stripes = np.sin(np.arange(64) / 3)[None].repeat(64, 0)
-    assert hog_similarity(stripes, stripes.T) < 0.1
-    assert hog_similarity(stripes, np.roll(stripes, 5, axis=1)) > 0.9
+    assert hog_similarity(np.ones((64, 64)), a) == spearman_similarity(np.zeros((64, 64)), a) == 0
 
 
 def test_spearman_is_scipys(maps):
@@ -131,11 +103,6 @@ def test_spearman_is_scipys(maps):
     assert spearman_similarity(a, b) == pytest.approx(expected)
     assert spearman_similarity(a, -a) == pytest.approx(1)
     assert spearman_similarity(a, -a, absolute=False) == pytest.approx(-1)
-
-
-def test_constant_maps_have_a_score(maps):
-    assert hog_similarity(np.ones((64, 64)), maps[0]) == 0
-    assert spearman_similarity(np.zeros((64, 64)), maps[0]) == 0
 
 
 def test_maps_must_fit(maps):

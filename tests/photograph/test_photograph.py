@@ -84,10 +84,9 @@ def test_large_pictures_are_read_and_huge_ones_refused(tmp_path):
     shown = photograph(tmp_path / "large.png")
     assert shown.picture.size == (1024, 683) and "resized from 8660x5774" in shown.notes[0]
     assert max(shown.pixels.shape) == MAP_SIDE
-    for size in ((10000, 9000), (20000, 9000)):  # Pillow itself refuses the second
-        Image.new("1", size).save(tmp_path / "huge.png")
-        with pytest.raises(DataInvalid, match="huge.png has more than the 89 million pixels.*smaller copy"):
-            photograph(tmp_path / "huge.png")
+    Image.new("1", (10000, 9000)).save(tmp_path / "huge.png")
+    with pytest.raises(DataInvalid, match="huge.png has more than the 89 million pixels.*smaller copy"):
+        photograph(tmp_path / "huge.png")
 
 
 def test_files_that_are_no_pictures_are_named_with_the_remedy(tmp_path):
@@ -108,18 +107,9 @@ def test_pictures_that_ship_are_known_by_name_and_keep_their_credit():
     shown = photograph("coffee")
     assert "CC0" in shown.credit and shown.size == (600, 400)
     assert folder_name(DEFAULT_PHOTOGRAPH) is None, "it belongs to every run"
+    assert folder_name("chelsea").startswith("photo-chelsea-")
     cells = nbformat.read(ROOT / "notebooks" / "05_your_own_photograph.ipynb", as_version=4).cells
     assert any(f'photograph = "{DEFAULT_PHOTOGRAPH}"' in cell.source for cell in cells)
-
-
-def test_run_folders_tell_pictures_of_one_name_apart(tmp_path):
-    names = []
-    for folder, colour in (("a", "red"), ("b", "blue"), ("c", "red")):
-        (tmp_path / folder).mkdir()
-        path = tmp_path / folder / "Foto 1 (neu).png"
-        Image.new("RGB", SIZE, colour).save(path)
-        names.append(folder_name(str(path)))
-    assert names[0] == names[2] != names[1] and names[0].startswith("photo-Foto-1-neu-")
 
 
 # ---------------------------------------------------------------- what is measured

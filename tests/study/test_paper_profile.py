@@ -14,9 +14,11 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch import nn
 
-from saliencylib.licnn.method import blur, classifiers, results as licnn_experiment
-from saliencylib.study import claims, plan, session as profiles
-from saliencylib import data
+from saliencylib.data import photosets
+from saliencylib.licnn import blur, classifiers
+from saliencylib.places import ROOT
+from saliencylib.study import claims
+from saliencylib.study.settings import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
@@ -50,7 +52,7 @@ def official_layout(tmp_path, monkeypatch):
     root, rng = tmp_path / "data", np.random.default_rng(0)
     torch.manual_seed(0)
     network = thin_vgg16("vgg16")
-    pictures, own = [drawn(rng) for _ in range(6)], data.photographs()
+    pictures, own = [drawn(rng) for _ in range(6)], photosets.photographs()
     model = classifiers.as_classifier(copy.deepcopy(network))
     crops = [model.preprocess.cut(p) for p in (*pictures, *(own.image(i) for i in range(len(own))))]
     with torch.no_grad():
@@ -66,7 +68,7 @@ def official_layout(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
     known = dataclasses.replace(own, accepted=[(index,) for index in first[len(pictures) :]])
-    monkeypatch.setitem(licnn_experiment.PHOTO_SETS, "photographs", lambda: known)
+    monkeypatch.setattr(photosets, "photographs", lambda: known)
     monkeypatch.setattr(torchvision.models, "get_model", thin_vgg16)
     monkeypatch.setenv("SALIENCY_DATA", str(root))
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))
@@ -74,9 +76,9 @@ def official_layout(tmp_path, monkeypatch):
 
 
 def test_paper_profile_runs_on_the_official_layout(official_layout, monkeypatch):
-    settings = profiles.SETTINGS["03_licnn"]
+    settings = SETTINGS["03_licnn"]
     monkeypatch.setitem(settings, "paper-short", settings["paper-short"] | SMALL)
-    notebook = nbformat.read(plan.ROOT / "notebooks" / "03_licnn.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / "03_licnn.ipynb", as_version=4)
     namespace: dict = {}
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":

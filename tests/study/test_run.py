@@ -7,6 +7,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from saliencylib.data.registry import REGISTRY
 from saliencylib.data.states import State
+from saliencylib.places import ROOT
 from saliencylib.study import claims, plan, run
 
 PARAMETERS = 'profile = "quick"\nschedule = "short"\ndevice = "auto"\nfirst_seed = 0'
@@ -26,6 +27,7 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "NOTEBOOK_FOLDER", folder)
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("SALIENCY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # kernels take this checkout, wherever another is installed
     for name, claim in MEASURED.items():
         write(folder, name, GOOD.format(name=name, claim=claim))
     for name in ("04_scoreboard", "05_your_own_photograph"):

@@ -19,6 +19,7 @@ from saliencylib import data
 from saliencylib.data.fixations import FIXATION_SETS
 from saliencylib.data.images import CLOTHING96_CLASSES, TINYIMAGENET10_CLASSES
 from saliencylib.data.registry import REGISTRY
+from saliencylib.data.states import state_of
 from saliencylib.places import ROOT
 
 
@@ -509,6 +510,8 @@ COMPLETE = (
 @pytest.mark.parametrize("name", COMPLETE)
 def test_real_set_holds_what_its_authors_say(name):
     real(name)
+    if name == "tinyimagenet10" and state_of(name).word == "unverified":
+        pytest.skip("tinyimagenet10 was not made by ./run_all.sh data and may be another draw")
     assert data.verify(name).endswith("complete.")
     if name in FIXATION_SETS:
         looked = data.fixation_set(name)
@@ -530,7 +533,7 @@ def test_real_imagenet_val_labels_are_sorted_synsets():
     if not table.exists():
         pytest.skip("imagenet_val has no labels.csv")
     photos = data.imagenet_val()
-    assert len(photos) == REGISTRY["imagenet_val"].count["images by labels.csv"]
+    assert len(photos) == REGISTRY["imagenet_val"].count["images"]
     wnid = dict(line.split(",")[:2] for line in table.read_text().splitlines())
     names = ImageNetInfo("imagenet-1k").label_names()
     assert [names[label] for label in photos.labels] == [wnid[path.name] for path in photos.paths]

@@ -63,7 +63,7 @@ def official_layout(tmp_path, monkeypatch):
     (root / "weights").mkdir(parents=True)
     torch.save(network.state_dict(), root / "weights" / "vgg16.pth")
     for number, (picture, index) in enumerate(zip(pictures, first, strict=False)):
-        name = ("imagenet_val", "JPEG") if number < 3 else ("imagenet-a", "jpg")
+        name = ("imagenet_val_50000", "JPEG") if number < 3 else ("imagenet-a", "jpg")
         path = root / name[0] / ImageNetInfo().label_names()[index] / f"{name[0]}_{number}.{name[1]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)

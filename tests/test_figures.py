@@ -9,6 +9,7 @@ from saliencylib.study.session import start
 
 @pytest.fixture(autouse=True)
 def closed():
+    plt.close("all")
     yield
     plt.close("all")
 

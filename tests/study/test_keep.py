@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
 from saliencylib.digits import DigitSet
@@ -117,6 +118,7 @@ def outer(numbers):
 
 @pytest.mark.parametrize("numbers", [[5], [5, 6]])
 def test_the_work_behind_an_entry_counts_also_when_its_parts_were_kept_before(own_cache, numbers):
+    get_reusable_executor().shutdown()  # workers of other tests have other caches
     doubled(np.arange(3), 5)
     (entry,) = own_cache.rglob("*.npz")
     with np.load(entry) as file:

@@ -81,16 +81,9 @@ esac
 
 SALIENCY_RESULTS="$(mktemp -d)"
 export SALIENCY_RESULTS
-# The notebooks are compared beside the other tests: each alone leaves half of two cores idle.
-"$python" -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
-    notebooks/*.ipynb tests/after_notebooks >"$SALIENCY_RESULTS/notebooks.log" 2>&1 &
-notebooks=$!
-trap 'kill "$notebooks" 2>/dev/null || true; rm -rf "$SALIENCY_RESULTS"' EXIT
+trap 'rm -rf "$SALIENCY_RESULTS"' EXIT
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m pytest -q tests --ignore=tests/after_notebooks
-echo "waiting for the notebooks"
-status=0
-wait "$notebooks" || status=$?
-cat "$SALIENCY_RESULTS/notebooks.log"
-exit "$status"
+"$python" -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+    notebooks/*.ipynb tests/after_notebooks

@@ -22,10 +22,14 @@ STYLE = Path(__file__).with_name("saliency.mplstyle")
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 VERDICT_COLOURS = {
     "holds": "#009E73",
-    "undecided": "#F0E442",
     "does not hold": "#D55E00",
+    "undecided": "#F0E442",
+    "depends": "#CC79A7",
+    "not telling": "#E69F00",
+    "not judged": "0.85",
     "other data": "#56B4E9",
-    "not measured": "0.85",
+    "check of code": "0.7",
+    "shown": "0.95",
 }
 
 plt.style.use(STYLE)
@@ -206,7 +210,9 @@ def paired(
 
 
 def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
-    """Stacked bars of ``claims.verdict_counts``, a bar a paper; verdicts on embedded data are hatched."""
+    """Stacked bars of ``claims.verdict_counts``, a bar a paper; verdicts on embedded data are hatched. Checks
+    of code and what is only shown are left out."""
+    summary = summary.drop(columns=["check of code", "shown"], errors="ignore")
     figure, axes = new(7.0, 2.8)
     left = np.zeros(len(summary))
     for verdict, colour in VERDICT_COLOURS.items():

@@ -1,4 +1,7 @@
-"""Estimates with 95 % intervals: over seeds by Student's t, over images by bootstrap or McNemar's test."""
+"""Estimates with 95 % intervals: over seeds by Student's t, over images by bootstrap or McNemar's test.
+
+Both where both vary. Equal values are no certainty: their interval is all that is possible, their p NaN.
+"""
 
 import math
 from dataclasses import dataclass
@@ -6,10 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+ENOUGH_SEEDS = 20
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its 95 % interval, the number of units behind it and the p value against zero."""
+    """A measured value with its 95 % interval, the number of units behind it and the p value against zero.
+
+    ``error`` is the standard error and ``df`` its degrees of freedom, for tests against other values.
+    """
 
     value: float
     low: float
@@ -17,6 +25,14 @@ class Estimate:
     n: int
     p: float = math.nan
     unit: str = "seeds"
+    error: float = math.nan
+    df: float = math.inf
+
+    def p_against(self, value: float) -> float:
+        """Two-sided p value against ``value``, by Student's t (against zero ``p``); NaN without an error."""
+        if value == 0 or not self.error > 0:
+            return self.p if value == 0 else math.nan
+        return 2 * float(stats.t.sf(abs(self.value - value) / self.error, self.df))
 
     @property
     def detectable(self) -> float:
@@ -50,44 +66,104 @@ def mean_interval(
     """Mean of independent values (n,) with Student's t interval; p is the two-sided t test against zero.
 
     ``limits`` are the lowest and highest possible value, where there are any: the interval is cut there. One
-    value alone has an interval without bounds. Raises ValueError when there is none, or a NaN.
+    value alone, or equal ones, has the limits for an interval, and no p. Raises ValueError when there is
+    none, or a NaN.
     """
-    lowest, highest = limits or (-math.inf, math.inf)
     values = _checked(values)
     mean, n = float(values.mean()), len(values)
-    if n == 1:
-        return Estimate(mean, lowest, highest, 1, unit=unit)
-    error = float(values.std(ddof=1)) / math.sqrt(n)
-    if error == 0:
-        return Estimate(mean, mean, mean, n, 0.0 if mean else 1.0, unit)
-    half = stats.t.ppf(0.975, n - 1) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return Estimate(mean, max(mean - half, lowest), min(mean + half, highest), n, p, unit)
+    error = _spread(values) / math.sqrt(n)
+    return _by_t(mean, error, n - 1, n, unit, limits)
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray, unit: str = "seeds") -> Estimate:
+def paired_difference(
+    a: np.ndarray, b: np.ndarray, unit: str = "seeds", limits: tuple[float, float] | None = None
+) -> Estimate:
     """Mean of ``a - b`` over pairs (n,), with Student's t interval and paired t test."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.shape != b.shape:
         raise ValueError(f"pairs need equal shapes, not {a.shape} and {b.shape}")
-    return mean_interval(a - b, unit)
+    return mean_interval(a - b, unit, limits)
 
 
 def bootstrap_interval(
-    values: np.ndarray, unit: str = "images", seed: int = 0, resamples: int = 4000
+    values: np.ndarray,
+    unit: str = "images",
+    seed: int = 0,
+    resamples: int = 4000,
+    limits: tuple[float, float] | None = None,
 ) -> Estimate:
     """Mean of values (n,) with the percentile bootstrap interval over units (Efron 1979).
 
-    p is twice the smaller share of resampled means on either side of zero, at least 1 / resamples.
+    p is twice the smaller share of resampled means on either side of zero, at least 1 / resamples. Equal
+    values have the ``limits`` of what is possible for an interval, and no p.
     """
     values = _checked(values)
+    if _spread(values) == 0:
+        return _by_t(float(values.mean()), 0.0, math.inf, len(values), unit, limits)
     rng = np.random.default_rng(seed)
     means = np.concatenate(
         [values[rng.integers(len(values), size=(100, len(values)))].mean(1) for _ in range(resamples // 100)]
     )
-    low, high = np.quantile(means, [0.025, 0.975])
-    p = min(1.0, 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / len(means)))
-    return Estimate(float(values.mean()), float(low), float(high), len(values), float(p), unit)
+    return _by_resamples(float(values.mean()), means, len(values), unit)
+
+
+def two_way_interval(
+    values: np.ndarray,
+    seed: int = 0,
+    resamples: int = 4000,
+    limits: tuple[float, float] | None = None,
+) -> Estimate:
+    """Mean of values (seeds, images) with an interval for other seeds *and* other images.
+
+    From ``ENOUGH_SEEDS`` seeds on by bootstrap over both (Owen 2007); below by Student's t with the seeds'
+    variance plus the images' and Satterthwaite's degrees of freedom. ``n`` counts seeds; the unit names the
+    images.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 2:
+        raise ValueError(f"need values of shape (seeds, images), not {values.shape}")
+    mean, (seeds, images) = float(_checked(values).mean()), values.shape
+    unit = f"seeds x {images} images"
+    parts = np.array([_spread(values.mean(1 - axis)) ** 2 / n for axis, n in enumerate(values.shape)])
+    if not parts.all():
+        return _by_t(mean, 0.0, math.inf, seeds, unit, limits)
+    if seeds < ENOUGH_SEEDS:
+        df = parts.sum() ** 2 / (parts**2 / (np.array(values.shape) - 1)).sum()
+        return _by_t(mean, math.sqrt(parts.sum()), float(df), seeds, unit, limits)
+    rng = np.random.default_rng(seed)
+    of_seeds, of_images = (rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n for n in values.shape)
+    return _by_resamples(mean, (of_seeds @ values * of_images).sum(1), seeds, unit)
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray, unit: str, seed: int = 0, draws: int = 9999) -> Estimate:
+    """Spearman's rank correlation of a and b (n,), with Fisher's interval, which stays within [-1, 1].
+
+    The standard error of z is Bonett and Wright's (2000); p is two-sided, by permutation of b. Below 4 units
+    nothing bounds it, and where one side is constant it is 0 (and nothing bounds it).
+    """
+    a, b = stats.rankdata(_checked(a)), stats.rankdata(_checked(b))
+    if len(a) < 4 or not _spread(a) or not _spread(b):
+        varies = len(a) > 1 and _spread(a) and _spread(b)
+        return Estimate(float(np.corrcoef(a, b)[0, 1]) if varies else 0.0, -1.0, 1.0, len(a), unit=unit)
+    found = float(np.corrcoef(a, b)[0, 1])
+    rng = np.random.default_rng(seed)
+    drawn = np.array([np.corrcoef(a, rng.permutation(b))[0, 1] for _ in range(draws)])
+    p = (1 + (np.abs(drawn) >= abs(found) - 1e-12).sum()) / (1 + draws)
+    low, high = fisher_interval(found, len(a))
+    return Estimate(found, low, high, len(a), float(p), unit)
+
+
+def fisher_interval(correlation: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a rank correlation over n >= 4 units, within [-1, 1]."""
+    z = np.arctanh(np.clip(correlation, -1 + 1e-9, 1 - 1e-9))
+    half = 1.96 * math.sqrt((1 + correlation**2 / 2) / (n - 3))
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
+
+
+def power(sd: float, n: int, effect: float) -> float:
+    """Chance that a two-sided t test at 5 % over n pairs, of standard deviation ``sd``, sees an effect."""
+    shift, edge = effect / sd * math.sqrt(n), stats.t.ppf(0.975, n - 1)
+    return float(stats.nct.sf(edge, n - 1, shift) + stats.nct.cdf(-edge, n - 1, shift))
 
 
 def mcnemar(before: np.ndarray, after: np.ndarray) -> Estimate:
@@ -104,7 +180,8 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> Estimate:
     error = math.sqrt(max(gained + lost + 1 - (gained - lost) ** 2 / (n + 2), 0)) / (n + 2)
     p = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     low, high = centre - 1.96 * error, centre + 1.96 * error
-    return Estimate(100 * (gained - lost) / n, 100 * low, 100 * high, n, float(p), "images")
+    value = 100 * (gained - lost) / n
+    return Estimate(value, 100 * low, 100 * high, n, float(p), "images", 100 * error)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -116,6 +193,29 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     factors = len(order) - np.arange(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
     return adjusted
+
+
+def _spread(values: np.ndarray) -> float:
+    """The standard deviation of values (n,); 0 where rounding alone separates them, or for one."""
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return spread if spread > 1e-12 * np.abs(values).max() else 0.0
+
+
+def _by_t(
+    mean: float, error: float, df: float, n: int, unit: str, limits: tuple[float, float] | None
+) -> Estimate:
+    lowest, highest = limits or (-math.inf, math.inf)
+    if error == 0:
+        return Estimate(mean, lowest, highest, n, unit=unit)
+    half = float(stats.t.ppf(0.975, df)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, df))
+    return Estimate(mean, max(mean - half, lowest), min(mean + half, highest), n, p, unit, error, df)
+
+
+def _by_resamples(mean: float, means: np.ndarray, n: int, unit: str) -> Estimate:
+    low, high = np.quantile(means, [0.025, 0.975])
+    p = min(1.0, 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / len(means)))
+    return Estimate(mean, float(low), float(high), n, float(p), unit, float(means.std(ddof=1)))
 
 
 def _checked(values: np.ndarray) -> np.ndarray:

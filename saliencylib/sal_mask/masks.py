@@ -18,6 +18,7 @@ from saliencylib.data.images import Labelled, clothing96, stl10, tinyimagenet10
 from saliencylib.digits import DigitSet, cluttered_digits
 from saliencylib.sal_mask.training import Material
 from saliencylib.saliency import alpha_matte, centre_gaussian, map_stack
+from saliencylib.stats import evenly
 from saliencylib.study.keep import kept, side_by_side
 
 SALIENCY_MASKS = {"RC": "rc", "Alpha": "alpha", "HC": "hc", "FT": "ft", "LC": "lc", "SR": "sr"}
@@ -67,6 +68,19 @@ def material(
         len(train.classes),
         {name: tuple(block_means(stack, shrink) for stack in pair) for name, pair in maps.items()},
     )
+
+
+def held_out(material: Material, per_class: int) -> Material:
+    """Training images alone: so many of each class, evenly spread, are the test images, the others train.
+
+    Choices (rates, lengths) are made on these, so that no test image settles them.
+    """
+    groups = [np.flatnonzero(material.train_labels == label) for label in range(material.classes)]
+    test = np.sort(np.concatenate([group[evenly(len(group), per_class)] for group in groups]))
+    train = np.setdiff1d(np.arange(len(material.train_labels)), test)
+    images, labels = material.train_images, material.train_labels
+    maps = {name: (every[train], every[test]) for name, (every, _) in material.maps.items()}
+    return Material(images[train], labels[train], images[test], labels[test], material.classes, maps)
 
 
 def mask_maps(

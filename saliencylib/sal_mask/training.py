@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from saliencylib.sal_mask.network import NETWORKS, LearnedMask, SalMask, connected
-from saliencylib.study.keep import Checkpoint, kept, side_by_side
+from saliencylib.study.keep import Checkpoint, digest, kept, recorded_side_by_side
 
-RECIPE_KEYS = ["network", "width", "connection", "mask", "seed"]  # the columns that name a training
+# The columns that name a training.
+RECIPE_KEYS = ["network", "width", "connection", "learning_rate", "per_class", "mask", "seed"]
+CURVE_IMAGES = 1000  # test images after every epoch; all are for the last
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class ClassifierRecipe:
     batch: int
     optimiser: str
     learning_rate: float
+    per_class: int
     connection: str = "first"
 
 
@@ -58,6 +62,36 @@ class Material:
         """The same with the maps that these recipes need, without others."""
         return replace(self, maps={recipe.mask: self.maps[recipe.mask] for recipe in recipes})
 
+    def drawn(self, recipe: ClassifierRecipe) -> "Material":
+        """The same with the training images that the recipe draws, and with the maps of its mask alone.
+
+        Raises ValueError when a class has fewer images than are asked for.
+        """
+        train_maps, test_maps = self.maps[recipe.mask]
+        chosen = np.arange(len(self.train_labels))
+        if recipe.per_class:
+            rng = np.random.default_rng(recipe.seed)
+            groups = [np.flatnonzero(self.train_labels == label) for label in range(self.classes)]
+            if min(map(len, groups)) < recipe.per_class:
+                raise ValueError(f"a class has {min(map(len, groups))} images, fewer than {recipe.per_class}")
+            chosen = np.sort(np.concatenate([rng.choice(g, recipe.per_class, replace=False) for g in groups]))
+        images, labels = self.train_images[chosen], self.train_labels[chosen]
+        maps = {recipe.mask: (train_maps[chosen], test_maps)}
+        return replace(self, train_images=images, train_labels=labels, maps=maps)
+
+    def key(self, mask: str) -> str:
+        """A name that changes with the images, the labels or the maps of the mask."""
+        if mask not in self._keys:
+            if not self._keys:
+                images = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+                self._keys[""] = digest(*images, self.classes)
+            self._keys[mask] = digest(self._keys[""], *self.maps[mask])
+        return self._keys[mask]
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        return {}
+
 
 def classifier_recipes(
     settings: SimpleNamespace, network: str, masks: Iterable[str], seeds: Iterable[int], **changes: object
@@ -73,6 +107,7 @@ def classifier_recipes(
         batch=settings.batch,
         optimiser=settings.optimiser,
         learning_rate=settings.learning_rates[network],
+        per_class=settings.train_per_class,
     )
     masks = tuple(masks)
     return [replace(base, mask=mask, seed=seed, **changes) for seed in seeds for mask in masks]
@@ -102,11 +137,13 @@ def accuracies_by_epoch(
 ) -> pd.DataFrame:
     """Train every recipe; a row an epoch: the columns of ``RECIPE_KEYS``, epoch, loss and the accuracies.
 
-    loss is the mean cross-entropy in nats, accuracy that on the test images in %; accuracy_even and
-    accuracy_odd are those of even and of odd number, so that an epoch can be chosen on one half and judged on
-    the other. On the CPU the trainings share the cores, one thread each (or whatever joblib back end is
-    active); on a GPU they follow one another. Each saves its state after every epoch: a second call, also one
-    after an interruption, goes on there and gives the same numbers as an uninterrupted one.
+    loss is the mean cross-entropy in nats; accuracy that on ``CURVE_IMAGES`` test images, evenly spread, in
+    %; accuracy_even and accuracy_odd are those on the ones of even and of odd number, so that an epoch can be
+    chosen on one half and judged on the other; final, the same in all rows of a training, is the last
+    epoch's on all test images. On the CPU the trainings share the cores, one thread each (or whatever joblib
+    back end is active); on a GPU they follow one another. Each saves its state after every epoch: a second
+    call, also one after an interruption, goes on there and gives the same numbers as an uninterrupted one;
+    finished ones are recorded in ``results/kept``.
     """
     return _measured(recipes, material.only(recipes), {}, device, torch.__version__)
 
@@ -149,7 +186,7 @@ def normalised_images(images: np.ndarray, of: np.ndarray, device: torch.device) 
     return x.to(device, memory_format=torch.channels_last)
 
 
-@kept("accuracies", table=True)
+@kept("accuracies")
 def _measured(
     recipes: Sequence[ClassifierRecipe],
     material: Material,
@@ -163,19 +200,19 @@ def _measured(
     """
     if not recipes:
         raise ValueError("no recipe to train")
-    jobs = [
-        (
-            recipe,
-            material.only([recipe]),
-            {name: other.only([recipe]) for name, other in others.items()},
-            device,
-        )
-        for recipe in recipes
-    ]
-    found = side_by_side(_accuracies_on if others else _accuracies, jobs, device)
+    jobs, keys = [], []
+    for recipe in recipes:
+        tested = {name: other.only([recipe]) for name, other in others.items()}
+        jobs.append((recipe, material.only([recipe]), tested, device))
+        tested_keys = {name: other.key(recipe.mask) for name, other in others.items()}
+        keys.append((recipe, material.key(recipe.mask), tested_keys, device))
     marks = [{key: asdict(recipe)[key] for key in RECIPE_KEYS} for recipe in recipes]
+    record, work = ("sal_mask_elsewhere", _accuracies_on) if others else ("sal_mask", _accuracies)
+    found = recorded_side_by_side(record, work, jobs, marks, keys, device)
     frames = [rows.assign(**mark) for rows, mark in zip(found, marks, strict=True)]
     joined = pd.concat(frames, ignore_index=True)
+    if others:
+        joined["images"] = [list(others)[int(number)] for number in joined["images"]]
     return joined[RECIPE_KEYS + [column for column in joined if column not in RECIPE_KEYS]]
 
 
@@ -187,11 +224,13 @@ def _accuracies_on(
     recipe: ClassifierRecipe, material: Material, others: Mapping[str, Material], device: torch.device
 ) -> pd.DataFrame:
     network = trained_classifier(recipe, material, device)
+    of = material.drawn(recipe).train_images
     rows = []
-    for name, other in others.items():
-        maps, of = other.maps[recipe.mask][1], material.train_images
-        *inputs, truth = _on_device(other.test_images, maps, other.test_labels, of, device)
-        rows.append((name, 100 * float((predicted_classes(network, *inputs) == truth).double().mean())))
+    for number, other in enumerate(others.values()):
+        *inputs, truth = _on_device(
+            other.test_images, other.maps[recipe.mask][1], other.test_labels, of, device
+        )
+        rows.append((number, _percent(predicted_classes(network, *inputs) == truth)))
     return pd.DataFrame(rows, columns=["images", "accuracy"])
 
 
@@ -199,27 +238,38 @@ def _trained(
     recipe: ClassifierRecipe, material: Material, device: torch.device
 ) -> tuple[SalMask, pd.DataFrame]:
     """The network after its last epoch and its log; both kept after every epoch."""
-    material = material.only([recipe])
-    checkpoint = Checkpoint("sal_mask", _trained, recipe, material, device)
+    checkpoint = Checkpoint("sal_mask", _trained, recipe, material.key(recipe.mask), device)
     network = masked_network(recipe, material.classes, material.train_images.shape[1])
     network = network.to(device, memory_format=torch.channels_last)
     optimiser = _optimiser(recipe, network)
     done, log = checkpoint.restore(network, optimiser)
     if done < recipe.epochs:
+        material = material.drawn(recipe)
         train_maps, test_maps = material.maps[recipe.mask]
         of = material.train_images
         train_set = _on_device(of, train_maps, material.train_labels, of, device)
         *test_set, truth = _on_device(material.test_images, test_maps, material.test_labels, of, device)
+        curve = np.arange(min(CURVE_IMAGES, len(truth))) * len(truth) // min(CURVE_IMAGES, len(truth))
     for epoch in range(done, recipe.epochs):
         optimiser.param_groups[0]["lr"] = learning_rates(recipe)[epoch]
-        log.setdefault("loss", []).append(_train_one_epoch(network, optimiser, *train_set, recipe, epoch))
-        right = 100 * (predicted_classes(network, *test_set) == truth).double()
+        loss = _train_one_epoch(network, optimiser, *train_set, recipe, epoch)
+        log.setdefault("loss", []).append(round(loss, 5))
+        right = predicted_classes(network, *(part[curve] for part in test_set)) == truth[curve]
         for name, part in {"": right, "_even": right[::2], "_odd": right[1::2]}.items():
-            log.setdefault(f"accuracy{name}", []).append(float(part.mean()))
-        checkpoint.save(network, optimiser if epoch + 1 < recipe.epochs else None, epoch + 1, log)
-    table = pd.DataFrame(log)[["loss", "accuracy", "accuracy_even", "accuracy_odd"]]
+            log.setdefault(f"accuracy{name}", []).append(_percent(part))
+        last = epoch + 1 == recipe.epochs
+        if last:
+            log["final"] = [_percent(predicted_classes(network, *test_set) == truth)]
+        checkpoint.save(network, None if last else optimiser, epoch + 1, log)
+    final = log.pop("final")[0]
+    table = pd.DataFrame(log)[["loss", "accuracy", "accuracy_even", "accuracy_odd"]].assign(final=final)
     table.insert(0, "epoch", range(1, recipe.epochs + 1))
     return network, table
+
+
+def _percent(right: torch.Tensor) -> float:
+    """The share of True, in %, rounded as the record of trainings is."""
+    return round(100 * float(right.double().mean()), 4)
 
 
 def _train_one_epoch(network, optimiser, x, s, t, recipe: ClassifierRecipe, epoch: int) -> float:

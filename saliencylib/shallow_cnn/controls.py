@@ -13,9 +13,8 @@ from torch.nn.functional import interpolate
 
 from saliencylib import metrics
 from saliencylib.metrics import Points
-from saliencylib.shallow_cnn.gaze import DENSITY_SIGMA, FINE_SIZE, FINER, GazeSet, densities
+from saliencylib.shallow_cnn.gaze import FINE_SIZE, FINER, GazeSet, densities
 
-SHARE_METRICS = ("cc", "nss", "auc_borji", "auc_shuffled")
 # How maps are brought onto a grid before they are compared with fixations.
 WAYS_TO_COMPARE = {
     "network grid": "48x48 pixels, as the network gives its maps, without blur (this study's choice)",
@@ -31,43 +30,11 @@ def human_maps(first: GazeSet, second: GazeSet, widths: Sequence[float] = (1, 1.
     The fixation density of ``first`` is blurred further, so that its width is one of ``widths`` times the
     usual one: that with the highest CC with ``second``, in favour of the bound.
     """
-    extra = [DENSITY_SIGMA * np.sqrt(width**2 - 1) for width in widths]
-    tried = [gaussian_filter(first.targets, (0, sigma, sigma)) for sigma in extra]
+    usual = np.broadcast_to(first.sigma, 2)
+    tried = [gaussian_filter(first.targets, (0, *usual * np.sqrt(width**2 - 1))) for width in widths]
     return max(
         tried, key=lambda maps: metrics.score(maps, None, second.targets, metrics=("cc",))["cc"].mean()
     )
-
-
-def shares_of_the_way(
-    predicted: Mapping[str, np.ndarray], test: GazeSet, centre: str, seed: int = 0, resamples: int = 1000
-) -> pd.DataFrame:
-    """Every predictor's scores as shares of the way from a centre map to other people (SC-X10).
-
-    ``predicted`` has maps (N, 48, 48) for the images of ``test`` by name, ``centre`` is the name of the one
-    that stands for 0 %. One half of the observers, drawn with ``seed``, predicts the other half, which is
-    100 %; all predictors are scored on that other half. Rows predictor, metric, value, share (%), low, high
-    (95 % bootstrap over images), n.
-    """
-    first, second = test.halves(seed)
-    everyone = dict(predicted) | {"other people": human_maps(first, second)}
-    scored = {
-        name: metrics.score(maps, second.points, second.targets, metrics=SHARE_METRICS, rng=0)
-        for name, maps in everyone.items()
-    }
-    images = np.arange(len(test))[None]
-    drawn = np.random.default_rng(seed).integers(len(test), size=(resamples, len(test)))
-    rows = []
-    for name, frame in scored.items():
-        for metric in SHARE_METRICS:
-            three = [s[metric].to_numpy() for s in (frame, scored[centre], scored["other people"])]
-            (way,), ways = (_share(*(values[rows_].mean(1) for values in three)) for rows_ in (images, drawn))
-            low, high = np.quantile(ways, [0.025, 0.975])
-            rows.append((name, metric, three[0].mean(), way, low, high, len(test)))
-    return pd.DataFrame(rows, columns=["predictor", "metric", "value", "share", "low", "high", "n"])
-
-
-def _share(value: np.ndarray, zero: np.ndarray, full: np.ndarray) -> np.ndarray:
-    return 100 * (value - zero) / (full - zero)
 
 
 def scores_by_comparison(predicted: Mapping[str, np.ndarray], test: GazeSet) -> pd.DataFrame:
@@ -80,7 +47,7 @@ def scores_by_comparison(predicted: Mapping[str, np.ndarray], test: GazeSet) -> 
     for comparison in WAYS_TO_COMPARE:
         fine = comparison != "network grid"
         points = test.fine_points if fine else test.points
-        truths = densities(points, FINER) if fine else test.targets
+        truths = densities(points, test.sigma, FINER) if fine else test.targets
         for name, maps in predicted.items():
             frame = metrics.score(as_compared(maps, comparison), points, truths, metrics=names, rng=0)
             rows.append({"comparison": comparison, "predictor": name} | frame[names].mean().to_dict())

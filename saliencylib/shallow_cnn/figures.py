@@ -11,20 +11,13 @@ from matplotlib.ticker import MaxNLocator
 from saliencylib import figures, stats
 from saliencylib.shallow_cnn.gaze import GazeSet
 from saliencylib.shallow_cnn.network import GAZE_LOSSES
-from saliencylib.shallow_cnn.results import (
-    PRINTED_METRICS,
-    correlations,
-    curve_table,
-    loss_by_epoch,
-    smoothed,
-)
+from saliencylib.shallow_cnn.results import METRIC_LABELS, correlations, loss_by_epoch, smoothed
 from saliencylib.shallow_cnn.training import LEFT, GazeTraining, left_plateau
 from saliencylib.stats import Estimate, evenly
 
 LOSS_COLOURS = dict(zip([loss.name for loss in GAZE_LOSSES.values()], figures.PALETTE, strict=False))
 HIGHEST = 1.6  # where the figure of the plateau ends
-SHARES_DRAWN = (-150, 250)  # %
-METRIC_LABELS = PRINTED_METRICS | {"nss": "NSS"}
+CONSTANT_STYLES = {"mean map": "--", "median map": ":"}
 
 
 def figure_1(shown: GazeSet, count: int) -> Figure:
@@ -37,10 +30,10 @@ def figure_1(shown: GazeSet, count: int) -> Figure:
     return figures.grid(rows, ["image", "truth"], [""] * len(part), title, below, limits=(0, 1))
 
 
-def figure_losses(trained: Sequence[GazeTraining], mean_map_loss: float, data_name: str) -> Figure:
+def figure_losses(trained: Sequence[GazeTraining], levels: Mapping[str, float], data_name: str) -> Figure:
     """Figures 2, 3 (MSE) and 10 (L1): training loss raw and smoothed, and validation loss, a line a seed.
 
-    ``mean_map_loss`` is the validation loss of the training data's mean map.
+    ``levels`` are the validation losses of the mean map and the median map; a dot is a seed's lowest loss.
     """
     loss = trained[0].recipe.name
     figure, (left, right) = figures.new(7.4, 3.0, 1, 2)
@@ -48,102 +41,123 @@ def figure_losses(trained: Sequence[GazeTraining], mean_map_loss: float, data_na
         window = max(5, len(run.train_losses) // 20)
         left.plot(run.train_steps, run.train_losses, color="0.75", linewidth=0.6)
         left.plot(run.train_steps, smoothed(run.train_losses, window), color=LOSS_COLOURS[loss])
-        right.plot(run.validation_epochs, run.validation_losses, color=LOSS_COLOURS[loss])
-    right.axhline(mean_map_loss, color="0.3", linewidth=1, linestyle="--", label="mean map")
+        right.plot(run.validation_epochs, run.validation_losses, color=LOSS_COLOURS[loss], linewidth=0.9)
+        right.plot(run.best_epoch, run.validation_losses.min(), "o", ms=4, color=LOSS_COLOURS[loss])
+    for name, level in levels.items():
+        right.axhline(level, color="0.3", linewidth=1, linestyle=CONSTANT_STYLES[name], label=name)
     left.locator_params(axis="x", nbins=5)
     left.set(xlabel="step", ylabel=f"training loss ({loss})")
     right.set(xlabel="epoch", ylabel=f"validation loss ({loss})")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.legend(left.lines[:2], ["raw", f"smoothed ({window} values)"])
+    left.legend(left.lines[:2], ["raw", "smoothed"])
     right.legend()
-    below = 100 * (1 - np.mean([run.validation_losses[-1] for run in trained]) / mean_map_loss)
-    word = "below" if below >= 0 else "above"
-    title = f"{loss}: the validation loss ends {abs(below):.0f} % {word} the mean map's"
-    seeds = ", ".join(str(run.recipe.seed) for run in trained)
-    return figures.finish(figure, title, f"seeds {seeds}, a line each; data: {data_name}")
+    level = min(levels.values())
+    below = 100 * (1 - np.mean([run.validation_losses.min() for run in trained]) / level)
+    epochs = sorted(run.best_epoch for run in trained)
+    title = f"{loss}: lowest in epochs {epochs[0]} to {epochs[-1]}, {below:.0f} % below the better constant"
+    return figures.finish(figure, title, f"{_seeds(trained)}, a line each; data: {data_name}")
+
+
+def figure_over_fitting(trained: Sequence[GazeTraining], data_name: str) -> Figure:
+    """Training and validation loss by epoch as shares of the loss in the first, a panel a loss."""
+    curves = loss_by_epoch(trained)
+    first = curves.groupby(["method", "seed"])[["train", "validation"]].transform("first")
+    curves[["train", "validation"]] /= first
+    long = curves.melt(["method", "seed", "epoch"], ["train", "validation"], "curve", "share")
+    names = list(dict.fromkeys(curves["method"]))
+    figure, axes = figures.new(7.4, 3.0, 1, len(names), sharey=True, squeeze=False)
+    for panel, name in zip(axes[0], names, strict=True):
+        rows = long[long["method"] == name]
+        lines = {"hue": "curve", "palette": figures.PALETTE[:2], "units": "seed", "estimator": None}
+        sns.lineplot(rows, x="epoch", y="share", ax=panel, linewidth=0.9, legend=panel is axes[0, 0], **lines)
+        panel.set_title(name, fontsize=9)
+        panel.set(xlabel="epoch", ylabel="loss (first epoch = 1)")
+    axes[0, 0].legend(title=None)
+    last = curves[curves["epoch"] == curves["epoch"].max()]
+    lowest = curves.groupby(["method", "seed"])["validation"].min()
+    rise = 100 * (last.set_index(["method", "seed"])["validation"] / lowest - 1).groupby("method").mean()
+    words = ", ".join(f"{rise[name]:.0f} % ({name})" for name in names)
+    title = f"From its lowest point the validation loss rises by {words}"
+    return figures.finish(figure, title, f"{_seeds(trained)}, a line each; data: {data_name}")
 
 
 def figure_4(trained: GazeTraining, start: np.ndarray) -> Figure:
-    """Figure 4: the filters of the first convolution (maps, 3, 5, 5), each on its own range.
+    """Figure 4: the filters of the first convolution (maps, 3, 5, 5), below the ``start`` they had.
 
-    ``start`` holds the same filters before training.
+    Every filter is drawn on its own range.
     """
     filters = trained.model.conv1.weight.detach().float().cpu().numpy()
     likeness = np.corrcoef(filters.ravel(), start.ravel())[0, 1]
-    tiles = [((w - w.min()) / np.ptp(w)).transpose(1, 2, 0) for w in filters]
-    rows = [tiles[first : first + 8] for first in range(0, len(tiles), 8)]
+    tiles = [[((w - w.min()) / np.ptp(w)).transpose(1, 2, 0) for w in part] for part in (start, filters)]
+    rows = [part[first : first + 8] for first in range(0, len(filters), 8) for part in tiles]
+    names = ["start", "trained"] * (len(rows) // 2)
     title = f"First-layer filters correlate {likeness:.2f} with their random start"
-    below = (
-        f"{len(filters)} filters, {trained.recipe.name}, seed {trained.recipe.seed}, each on its own range"
-    )
-    return figures.grid(rows, [""] * len(rows), [""] * 8, title, below)
+    below = f"n = {len(filters)} filters, each on its own range; {trained.recipe.name}, "
+    below += f"seed {trained.recipe.seed}, epoch {trained.best_epoch}"
+    return figures.grid(rows, names, [""] * 8, title, below, side=0.8)
 
 
 def figure_predictions(
-    shown: GazeSet, maps: Mapping[str, np.ndarray], examples: Mapping[str, np.ndarray], seed: int
+    shown: GazeSet,
+    maps: Mapping[str, np.ndarray],
+    examples: Mapping[str, np.ndarray],
+    focus: np.ndarray,
+    seed: int,
 ) -> Figure:
     """Figures 5 to 9: good, centre-biased and bad predictions; the same images under every loss.
 
-    ``maps`` holds predictions (N, 48, 48) by loss, ``examples`` image numbers by kind.
+    ``maps`` holds predictions (N, 48, 48) by loss, ``examples`` image numbers by kind, ``focus`` (N,) the CC
+    with the own truth minus that with others', of MSE.
     """
     order = np.concatenate([*examples.values()])
     every = correlations(maps["MSE"], shown.targets)
-    cc = every[order]
     kinds = [kind for kind, numbers in examples.items() for _ in numbers]
     rows = [images[order] for images in (shown.images, shown.targets, *maps.values())]
-    columns = [f"{kind}\nCC {value:.2f}" for kind, value in zip(kinds, cc, strict=True)]
-    title = f"CC with MSE runs from {cc.min():.2f} to {cc.max():.2f}, mean {every.mean():.2f}"
-    below = f"chosen by rule among {len(shown)} images, seed {seed}, data: {shown.name}; "
+    columns = [f"{kind}\nCC {every[i]:.2f}" for kind, i in zip(kinds, order, strict=True)]
+    title = f"CC is {every.mean():.2f} with the own truth, {focus.mean():.2f} more than with other images'"
+    below = f"chosen by rule among n = {len(shown)} images, MSE and L1 of seed {seed}, data: {shown.name}; "
     below += "each map on its own range; CC is that of MSE"
     return figures.grid(rows, ["image", "truth", *maps], columns, title, below)
 
 
-def figure_scores(means: pd.DataFrame) -> Figure:
-    """The paper's three metrics for every predictor and test set (``mean_scores``), with 95 % intervals."""
-    cc = means[means["metric"] == "cc"].pivot(index="data", columns="predictor", values="value")
-    above = int((cc["MSE"] > cc["mean map"]).sum())
-    title = f"Trained with MSE, the network is above the mean map in CC on {above} of {len(cc)} test sets"
-    below = f"95 % intervals: of networks over seeds, of others over images; data: {', '.join(cc.index)}"
-    return _by_metric(means, "value", "predictor", "mean over images", title, below, zero=None)
+def figure_scores(means: pd.DataFrame, methods: Sequence[str]) -> Figure:
+    """Four scores of ``methods`` (``mean_scores``) with 95 % intervals, a colour a test set."""
+    means = means[means["method"].isin(methods) & means["metric"].isin(list(METRIC_LABELS))]
+    best = means[means["test"] == means["test"].iloc[0]].sort_values("value").groupby("metric", sort=False)
+    words = [f"{group['method'].iloc[-1]} ({METRIC_LABELS[name]})" for name, group in best]
+    title = f"Highest: {', '.join(sorted(words))}"
+    below = f"95 % intervals, networks over seeds and images, others over images; data: {_data(means)}"
+    return _by_metric(means, "value", "method", "mean", title, below, zero=None, width=9.4)
 
 
 def figure_variants(table: pd.DataFrame) -> Figure:
-    """Every loss and variant against MSE, from ``variants_table``, with intervals."""
-    first = table["data"].iloc[0]
-    cc = table[(table["metric"] == "cc") & (table["data"] == first)]
-    better, counts = int((cc["low"] > 0).sum()), " or ".join(map(str, sorted(set(table["seeds"]))))
-    title = f"{better} of {len(cc)} variants clearly beat MSE in CC on {first}"
-    below = f"{counts} seeds, paired by seed, 95 % t intervals; data: {', '.join(table['data'].unique())}"
-    table = table.rename(columns={"predictor": "network"})
-    figure = _by_metric(table, "difference", "network", "minus MSE's", title, below)
+    """Every loss and variant against MSE, from ``differences_table``, with intervals."""
+    first = table["test"].iloc[0]
+    cc = table[(table["metric"] == "cc") & (table["test"] == first)]
+    better, seeds = int((cc["low"] > 0).sum()), " or ".join(map(str, sorted(set(cc["n"]))))
+    title = f"{better} of {len(cc)} variants beat MSE in CC on {first}"
+    below = f"{seeds} seeds, paired by seed and image, 95 % intervals over both; data: {_data(table)}"
+    figure = _by_metric(table, "difference", "method", "minus MSE's", title, below, width=9.4)
     for panel in figure.axes:
         panel.locator_params(axis="x", nbins=3)
     return figure
 
 
-def figure_shares(shares: pd.DataFrame, centre: str, data_name: str) -> Figure:
-    """Scores as shares of the way from a centre map (0 %) to other people (100 %), a panel a metric."""
-    shares = shares[~shares["predictor"].isin([centre, "other people"])]
-    best = shares[shares["metric"] == "cc"].sort_values("share").iloc[-1]
-    went = f"{best['predictor']} goes {best['share']:.0f} % of the way"
-    below = f"n = {best['n']} images, 95 % bootstrap intervals, data: {data_name}\n0 %: {centre}; 100 %: "
-    below += "one half of the observers for the other; axes end at {} and {} %".format(*SHARES_DRAWN)
-    title = f"In CC, {went} from the centre to other people"
-    figure = _by_metric(shares, "share", "predictor", "% of the way", title, below)
-    for panel in figure.axes:
-        panel.axvline(100, color=figures.PALETTE[2], linewidth=1)
-        panel.set_xlim(np.clip(panel.get_xlim(), *SHARES_DRAWN))
-    return figure
-
-
-def figure_centre_bias(bias: pd.DataFrame, data_name: str) -> Figure:
-    """Correlation of predictions with the mean map by loss, paired by seed (columns loss, seed, bias)."""
+def figure_centre_bias(
+    bias: pd.DataFrame, levels: Mapping[str, float], data_name: str, images: int
+) -> Figure:
+    """Correlation of predictions with the mean map by loss, paired by seed (columns loss, seed, bias), and
+    that of the two constants, the mean map and the median map, as dashed lines."""
     wide = bias.pivot(index="seed", columns="loss", values="bias")[["MSE", "L1"]]
-    lower = int((wide["L1"] < wide["MSE"]).sum())
     difference = stats.paired_difference(wide["MSE"].to_numpy(), wide["L1"].to_numpy())
-    title = f"The centre bias is lower with L1 in {lower} of {len(wide)} seeds"
-    below = f"MSE minus L1: {difference}; n = {len(wide)} seeds, a line each\nmean over test images, "
-    return figures.paired(wide, "loss", "CC with the mean map", title, f"{below}data: {data_name}")
+    apart = levels["MSE"] - levels["L1"]
+    title = f"MSE minus L1: {difference.value:.2f}; mean map minus median map: {apart:.2f}"
+    below = f"n = {len(wide)} seeds, a line each, mean over {images} images; data: {data_name}\n"
+    below += "dashed: the constant that is best for the loss (mean map for MSE, median map for L1)"
+    figure = figures.paired(wide, "loss", "CC with the mean map", title, below)
+    for place, (name, colour) in enumerate(zip(wide, figures.PALETTE, strict=False)):
+        figure.axes[0].hlines(levels[name], place - 0.2, place + 0.2, color=colour, linestyle="--")
+    return figure
 
 
 def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
@@ -167,91 +181,57 @@ def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
     return figure
 
 
-def figure_width(predictions: np.ndarray, truths: np.ndarray, data_name: str) -> Figure:
-    """Entropies in bits of predictions and of truths, (N,) each, as two histograms (SC-X6)."""
+def figure_width(entropies: Mapping[str, np.ndarray], data_name: str) -> Figure:
+    """Entropies in bits of "predictions" and "truths", (N,) each, as histograms, and the mean map's (1,) as a
+    line (SC-X6)."""
     figure, axes = figures.new(5.6, 3.0)
-    sns.histplot({"truths": truths, "predictions (MSE)": predictions}, bins=40, ax=axes)
-    axes.set(xlabel="entropy (bits)", ylabel="images")
-    share = 100 * (predictions > truths).mean()
-    title = f"The prediction is wider than the truth on {share:.0f} % of images"
-    return figures.finish(figure, title, f"n = {len(truths)} images, mean over seeds, data: {data_name}")
-
-
-def figure_failures(per_image: pd.DataFrame, agreement: Estimate, data_name: str) -> Figure:
-    """The CC of each image in one run against that in another, from a column a seed (SC-X7)."""
-    first, second = per_image.columns[:2]
-    figure, axes = figures.new(3.9, 3.7)
-    axes.plot(per_image[first], per_image[second], ".", ms=3, alpha=0.5)
-    axes.axline((1, 1), slope=1, color="0.5", linewidth=1)
-    axes.set(xlabel=f"CC, seed {first}", ylabel=f"CC, seed {second}")
-    title = f"The same images fail: rank correlation {agreement.value:.2f}"
-    return figures.finish(figure, title, f"a dot an image, n = {len(per_image)}, MSE, data: {data_name}")
-
-
-def figure_smoothness(tenths: pd.DataFrame, data_name: str) -> Figure:
-    """Total variation of predictions by tenth of the images, from the worst CC to the best (SC-X8)."""
-    ratio = tenths["value"].iloc[0] / tenths["value"].iloc[1:].mean()
-    figure, axes = figures.new(5.2, 3.0)
-    error = [tenths["value"] - tenths["low"], tenths["high"] - tenths["value"]]
-    axes.errorbar(tenths["tenth"], tenths["value"], yerr=error, fmt="o-", ms=4)
-    axes.set(xlabel="tenth of the images, worst CC first", ylabel="total variation (peak = 1)")
-    axes.set_xticks(tenths["tenth"])
-    title = f"The worst tenth varies {ratio:.2f} times as much as the rest"
-    below = f"n = {tenths['n'].sum()} images, 95 % bootstrap intervals, data: {data_name}"
+    drawn = {name: entropies[name] for name in ("truths", "predictions")}
+    sns.histplot(drawn, bins=40, ax=axes)
+    axes.axvline(entropies["mean map"][0], color="0.3", linestyle="--")
+    axes.set(xlabel="entropy (bits); dashed: the mean map", ylabel="images")
+    wider, narrower = (
+        100 * (entropies["predictions"] > other).mean()
+        for other in (entropies["truths"], entropies["mean map"][0])
+    )
+    title = f"Wider than the truth on {wider:.0f} % of images, than the mean map on {narrower:.0f} %"
+    below = f"n = {len(entropies['truths'])} images, MSE, mean over seeds, data: {data_name}"
     return figures.finish(figure, title, below)
 
 
-def figure_contrast(table: pd.DataFrame, data_name: str) -> Figure:
+def figure_failures(scores: pd.DataFrame, alone: Estimate, partial: Estimate, data_name: str) -> Figure:
+    """The CC of each image in one run against that in another, from a row a seed (SC-X7); ``partial`` is the
+    agreement given the mean map's CC."""
+    first, second = scores.index[:2]
+    figure, axes = figures.new(4.4, 3.9)
+    axes.plot(scores.loc[first], scores.loc[second], ".", ms=3, alpha=0.5)
+    axes.axline((1, 1), slope=1, color="0.5", linewidth=1)
+    axes.set(xlabel=f"CC, seed {first}", ylabel=f"CC, seed {second}")
+    title = f"Rank correlation of runs {alone.value:.2f},\ngiven the mean map's CC {partial.value:.2f}"
+    below = f"a dot an image, n = {scores.shape[1]}, MSE, {len(scores)} seeds\ndata: {data_name}"
+    return figures.finish(figure, title, below)
+
+
+def figure_contrast(table: pd.DataFrame) -> Figure:
     """Contrast and complexity at fixations minus at other images' fixations, dots with intervals (SC-X9)."""
-    title = f"{(table['low'] > 0).sum()} of {len(table)} features are clearly higher where people look"
-    below = f"n = {table['n'].iloc[0]} images, 95 % bootstrap intervals, data: {data_name}"
+    title = f"{(table['low'] > 0).sum()} of {len(table)} features are higher where people look"
+    counts = ", ".join(
+        f"{name} (n = {n})" for name, n in table.groupby("data", sort=False)["n"].first().items()
+    )
+    below = f"95 % bootstrap intervals over images; data: {counts}"
     xlabel = "at fixations minus elsewhere (deviations of the image)"
-    return figures.forest(table, "difference", "feature", xlabel, title, below, width=5.6)
+    return figures.forest(table, "difference", "feature", xlabel, title, below, colours="data", width=6.4)
 
 
-def figure_knees(trained: Sequence[GazeTraining], data_name: str) -> Figure:
-    """Validation loss by epoch, scaled from 1 to 0, with each run's knee; colours are losses."""
-    curves = loss_by_epoch(trained)
-    by_run = curves.groupby(["loss", "seed"])["validation"]
-    lowest = by_run.transform("min")
-    curves["scaled"] = (curves["validation"] - lowest) / (by_run.transform("max") - lowest).clip(lower=1e-12)
-    table = curve_table(trained)
-    knees = curves.merge(table, left_on=["loss", "seed", "epoch"], right_on=["loss", "seed", "knee"])
-    means = table.groupby("loss", sort=False)["knee"].mean().dropna()
-    words = ", ".join(f"{epoch:.0f} ({name})" for name, epoch in means.items())
-    title = f"Learning slows at epoch {words}" if words else "So few epochs do not tell where learning slows"
-    figure = _by_epoch(curves, "scaled", "validation loss (scaled)", title, f"dots: knees; data: {data_name}")
-    for name, dots in knees.groupby("loss"):
-        figure.axes[0].plot(dots["epoch"], dots["scaled"], "o", ms=5, color=LOSS_COLOURS[name])
-    return figure
+def _seeds(trained: Sequence[GazeTraining]) -> str:
+    return f"n = {len({run.recipe.seed for run in trained})} seeds"
 
 
-def figure_gaps(trained: Sequence[GazeTraining], data_name: str) -> Figure:
-    """How much the validation loss exceeds the training loss, by epoch; colours are losses."""
-    curves = loss_by_epoch(trained)
-    curves["gap"] *= 100
-    ends = curve_table(trained).groupby("loss", sort=False)["gap at the end"].mean()
-    words = ", ".join(f"{round(100 * gap)} % ({name})" for name, gap in ends.items())
-    title = f"The validation loss ends above the training loss by {words}"
-    figure = _by_epoch(curves, "gap", "validation above training loss (%)", title, f"data: {data_name}")
-    figure.axes[0].axhline(0, color="0.3", linewidth=1)
-    return figure
-
-
-def _by_epoch(curves: pd.DataFrame, value: str, ylabel: str, title: str, note: str) -> Figure:
-    """A line a training by epoch, coloured by loss."""
-    figure, axes = figures.new(5.8, 3.2)
-    lines = {"hue": "loss", "palette": LOSS_COLOURS, "units": "seed", "estimator": None}
-    sns.lineplot(curves, x="epoch", y=value, ax=axes, **lines)
-    axes.set(ylabel=ylabel)
-    axes.legend(title=None)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    seeds = curves["seed"].nunique()
-    return figures.finish(figure, title, f"{seeds} seeds a loss, a line each; {note}")
+def _data(table: pd.DataFrame) -> str:
+    return ", ".join(dict.fromkeys(table["test"]))
 
 
 def _by_metric(table: pd.DataFrame, *arguments: str, **options: object) -> Figure:
-    """``figures.forest`` with a panel a metric, and a colour a data set where there are more than one."""
-    colours = "data" if "data" in table and table["data"].nunique() > 1 else None
+    """``figures.forest`` with a panel a metric, and a colour a test set where there are more than one."""
+    colours = "test" if table["test"].nunique() > 1 else None
     table = table.assign(metric=table["metric"].map(METRIC_LABELS))
     return figures.forest(table, *arguments, panels="metric", colours=colours, **options)

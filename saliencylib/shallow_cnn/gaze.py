@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from saliencylib.data.fixations import FixationSet, fixation_set, salicon, salicon_val_recovered
+from saliencylib.data.fixations import FixationSet, fixation_set, osie_mouse, salicon, salicon_val_recovered
 from saliencylib.data.images import downscaled
 from saliencylib.data.registry import available
 from saliencylib.digits import cluttered_digits
@@ -15,9 +15,10 @@ from saliencylib.shallow_cnn.network import INPUT_SIZE, MAP_SIZE
 from saliencylib.shallow_cnn.training import GazePairs
 from saliencylib.stats import evenly
 
-HELD_OUT_EVERY = 7  # of the 700 osie images, the 100 that are only shown
+HELD_OUT = (3, 4)  # of each seven osie images in the order of their names: 200 that only tests see
 VALIDATION_EVERY = 10
 DENSITY_SIGMA = 1.5  # pixels of the 48x48 grid: 3 % of a side, about one degree of vision in these sets
+MOUSE_SIGMA = (19 / 640 * MAP_SIZE * 4 / 3, 19 / 640 * MAP_SIZE)  # 19/640 of the width, of 4:3 photographs
 FINER = 4  # the grid on which fixations are kept is so many times finer than the maps'
 FINE_SIZE = FINER * MAP_SIZE
 
@@ -29,7 +30,7 @@ class GazeSet:
     ``images`` (N, 96, 96, 3) uint8; ``targets`` (N, 48, 48) float32 with peak 1, the fixation density (or the
     map that the set came with); ``fine_points`` (x, y) an image, whole pixels of a 192x192 grid, and
     ``observers``, who looked at each; both are None for a set of maps alone. ``source`` is "paper", "real" or
-    "embedded".
+    "embedded"; ``sigma`` is the width of the targets' Gaussian, or its heights and widths, on the map's grid.
     """
 
     name: str
@@ -38,6 +39,7 @@ class GazeSet:
     fine_points: list[Points] | None
     observers: list[np.ndarray] | None
     source: str
+    sigma: float | tuple[float, float] = DENSITY_SIGMA
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,13 +74,15 @@ class GazeSet:
             for part, kept in zip(parts, (first, ~first), strict=True):
                 part.append((tuple(values[kept] for values in self.fine_points[i]), observers[kept]))
         columns = ([list(column) for column in zip(*part, strict=True)] for part in parts)
-        return tuple(with_densities(f"{self.name}, half", self.images, *c, self.source) for c in columns)
+        about = self.source, self.sigma
+        return tuple(with_densities(f"{self.name}, half", self.images, *c, *about) for c in columns)
 
 
 @dataclass(frozen=True)
 class GazeSplit:
-    """The parts of a run: ``training`` (a list of sets), ``validation``, ``shown`` and ``tests``, which share
-    no image."""
+    """The parts of a run: ``training`` (a list of sets), ``validation`` and ``tests``, which share no image
+    but for one test's eye data beside another's mouse data. ``tests[0]`` judges; ``shown`` are photographs
+    that may be shown, those of ``tests[0]`` where these may."""
 
     training: list[GazeSet]
     validation: list[GazeSet]
@@ -90,7 +94,6 @@ class GazeSplit:
         parts = {
             "train": self.training,
             "validate": self.validation,
-            "show": [self.shown],
             "test": self.tests,
         }
         rows = [
@@ -104,12 +107,12 @@ class GazeSplit:
 def gaze_split(profile: str, train_images: int | None, test_images: int | None) -> GazeSplit:
     """The data of a profile.
 
-    quick: cluttered digits of the two splits that share no digit. mini: crowd, scene, pascal and osie to
-    train, every tenth image of each to validate, 100 osie images that are only shown, and mit1003 and, where
-    they are, the recovered SALICON maps to test. paper: SALICON as of 2015 with its fixations; a tenth of its
-    validation images (500) validates and another tenth tests; digits are shown. ``train_images`` and
-    ``test_images`` bound the numbers for training and for each test (None: all); what is kept is spread
-    evenly over the sorted set.
+    quick: cluttered digits of the two splits that share no digit. mini: crowd, scene and pascal (eye data)
+    and osie's mouse data to train, every tenth of these osie images to validate, the 200 of ``HELD_OUT`` with
+    mouse data, then with eye data, mit1003 and, where they are, the recovered SALICON maps to test.
+    paper: SALICON as of 2015 with its fixations; a tenth of its validation images (500) validates and another
+    tenth tests; digits are shown. ``train_images`` and ``test_images`` bound the numbers for training and for
+    each test (None: all); what is kept is spread evenly over the sorted set.
     """
     if profile == "quick":
         parts = _digits(train_images, test_images)
@@ -123,7 +126,8 @@ def gaze_split(profile: str, train_images: int | None, test_images: int | None) 
         training = [part.select(evenly(len(part), len(part) * share)) for part in training]
     if test_images is not None:
         tests = [part.select(evenly(len(part), test_images)) for part in tests]
-    return replace(parts, training=training, tests=tests)
+    shown = tests[0] if parts.shown is parts.tests[0] else parts.shown
+    return GazeSplit(training, parts.validation, shown, tests)
 
 
 def gaze_pairs(sets: Sequence[GazeSet]) -> GazePairs:
@@ -131,17 +135,31 @@ def gaze_pairs(sets: Sequence[GazeSet]) -> GazePairs:
     return GazePairs(np.concatenate([s.images for s in sets]), np.concatenate([s.targets for s in sets]))
 
 
-def from_fixations(fixations: FixationSet) -> GazeSet:
+def from_fixations(
+    fixations: FixationSet, name: str | None = None, sigma: float | tuple[float, float] = DENSITY_SIGMA
+) -> GazeSet:
     """A fixation set at the network's sizes, with its fixation density as targets."""
     images, points = fixations.images(INPUT_SIZE, INPUT_SIZE), fixations.points(FINE_SIZE, FINE_SIZE)
-    return with_densities(fixations.name, images, points, fixations.observers(), "real")
+    return with_densities(name or fixations.name, images, points, fixations.observers(), "real", sigma)
 
 
 def with_densities(
-    name: str, images: np.ndarray, fine_points: list[Points], observers: list[np.ndarray], source: str
+    name: str,
+    images: np.ndarray,
+    fine_points: list[Points],
+    observers: list[np.ndarray],
+    source: str,
+    sigma: float | tuple[float, float] = DENSITY_SIGMA,
 ) -> GazeSet:
     """A set whose targets are the densities of its fixations."""
-    return GazeSet(name, images, densities(_coarse(fine_points)), fine_points, observers, source)
+    targets = densities(_coarse(fine_points), sigma)
+    return GazeSet(name, images, targets, fine_points, observers, source, sigma)
+
+
+def held_out(names: Sequence[str]) -> np.ndarray:
+    """Which of osie's images (N,) only tests see: those whose place among the sorted names, counted from 0,
+    leaves a remainder of ``HELD_OUT`` when divided by seven."""
+    return np.isin(np.searchsorted(sorted(names), names) % 7, HELD_OUT)
 
 
 def training_and_validation(gaze: GazeSet) -> tuple[GazeSet, GazeSet]:
@@ -150,10 +168,12 @@ def training_and_validation(gaze: GazeSet) -> tuple[GazeSet, GazeSet]:
     return gaze.select(~validates), gaze.select(validates)
 
 
-def densities(points: list[Points], finer: int = 1) -> np.ndarray:
+def densities(
+    points: list[Points], sigma: float | tuple[float, float] = DENSITY_SIGMA, finer: int = 1
+) -> np.ndarray:
     """Fixation densities (N, H, W) float32, peak 1, of points on the 48x48 grid, or on one so much finer."""
-    shape = (finer * MAP_SIZE, finer * MAP_SIZE)
-    return np.stack([fixation_density(x, y, shape, finer * DENSITY_SIGMA) for x, y in points])
+    shape, width = (finer * MAP_SIZE, finer * MAP_SIZE), finer * np.asarray(sigma)
+    return np.stack([fixation_density(x, y, shape, width) for x, y in points])
 
 
 def peak_one(maps: np.ndarray) -> np.ndarray:
@@ -166,14 +186,9 @@ def _coarse(fine_points: list[Points]) -> list[Points]:
 
 
 def _digits(train_images: int | None, test_images: int | None) -> GazeSplit:
-    count, tested = train_images or 1000, test_images or 200
-    train, test = _digit_set(count + count // 8, "train"), _digit_set(2 * tested, "test")
-    return GazeSplit(
-        [train.select(slice(count))],
-        [train.select(slice(count, None))],
-        test.select(slice(tested, None)),
-        [test.select(slice(tested))],
-    )
+    count = train_images or 1000
+    train, test = _digit_set(count + count // 8, "train"), _digit_set(test_images or 200, "test")
+    return GazeSplit([train.select(slice(count))], [train.select(slice(count, None))], test, [test])
 
 
 def _digit_set(count: int, part: str) -> GazeSet:
@@ -185,19 +200,22 @@ def _digit_set(count: int, part: str) -> GazeSet:
 
 
 def _fixation_sets() -> GazeSplit:
-    sets = {name: fixation_set(name) for name in ("crowd", "scene", "pascal", "osie")}
-    held_out = np.arange(len(sets["osie"])) % HELD_OUT_EVERY == 0
-    shown = from_fixations(sets["osie"].select(held_out))
-    sets["osie"] = sets["osie"].select(~held_out)
-    parts = [training_and_validation(from_fixations(fixations)) for fixations in sets.values()]
-    training, validation = (list(part) for part in zip(*parts, strict=True))
-    tests = [from_fixations(fixation_set("mit1003"))]
+    eye, mouse = fixation_set("osie"), osie_mouse()
+    tested = held_out(mouse.names)
+    training = [from_fixations(fixation_set(name)) for name in ("crowd", "scene", "pascal")]
+    rest = from_fixations(mouse.select(~tested), "osie mouse", MOUSE_SIGMA)
+    also, validation = training_and_validation(rest)
+    tests = [
+        from_fixations(mouse.select(tested), "osie mouse", MOUSE_SIGMA),
+        from_fixations(eye.select(held_out(eye.names)), "osie eye"),
+        from_fixations(fixation_set("mit1003")),
+    ]
     if available("salicon_val_recovered"):
         recovered = salicon_val_recovered()
         images = downscaled(recovered.images, INPUT_SIZE, INPUT_SIZE)
         maps = peak_one(downscaled(recovered.maps, MAP_SIZE, MAP_SIZE))
         tests.append(GazeSet(recovered.name, images, maps, None, None, "real"))
-    return GazeSplit(training, validation, shown, tests)
+    return GazeSplit([*training, also], [validation], tests[0], tests)
 
 
 def _salicon() -> GazeSplit:

@@ -1,23 +1,30 @@
 """What paper 2 says about its trainings and predictions, made measurable: scores, tables, curves, failures.
 
-The paper reads by eye off its loss curves (sections VIII and X) where learning slows and how far training and
-validation part; here each has a rule that was fixed before any long run.
+Networks vary with their seed and scores with the image, so estimates are over both; what has no seed (a
+constant map, a handcrafted one) is numbered -1 and stands beside every seed.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy import ndimage
 from scipy import stats as scipy_stats
 
 from saliencylib import metrics, stats
 from saliencylib.saliency import centre_gaussian
 from saliencylib.shallow_cnn.gaze import GazeSet, peak_one
-from saliencylib.shallow_cnn.training import GazeTraining
+from saliencylib.shallow_cnn.network import GAZE_LOSSES
+from saliencylib.shallow_cnn.training import GazePairs, GazeTraining
 from saliencylib.stats import Estimate
+from saliencylib.study.claims import Condition
 from saliencylib.study.keep import kept
 
-PRINTED_METRICS = {"cc": "CC", "auc_shuffled": "shuffled AUC", "auc_borji": "AUC-Borji"}
+PRINTED_METRICS = {"cc": "CC", "sauc": "shuffled AUC", "borji": "AUC-Borji"}
+JUDGING_METRICS = {"cc": "CC", "nss": "NSS", "sauc": "shuffled AUC"}
+METRIC_LABELS = {"cc": "CC", "nss": "NSS", "sauc": "shuffled AUC", "borji": "AUC-Borji"}
+COLUMN_OF = {"cc": "cc", "nss": "nss", "auc_shuffled": "sauc", "auc_borji": "borji"}
 # Tables III and IV on SALICON validation images, in the order of PRINTED_METRICS.
 PRINTED_SCORES = {
     ("III", "target, printed", "MSE"): (0.65, 0.55, 0.71),
@@ -25,70 +32,95 @@ PRINTED_SCORES = {
     ("IV", "replication, printed", "MSE"): (0.659, 0.556, 0.715),
     ("IV", "replication, printed", "L1"): (0.70, 0.577, 0.718),
 }
-FEWEST_VALUES = 5  # that a knee needs
-FIXATION_SCORES = ("cc", "sim", "kl", "nss", "auc_borji", "auc_shuffled")
+SEEDLESS = -1
+OWN_MINUS_OTHERS = 0.05  # of CC, that a network which has learned reaches
+INTENSE = 0.5  # of a map's peak: what lies above is an intense spot
+PRIOR_WIDTHS = (0.75, 1, 1.5, 2, 3)
 
 
-@kept("scores", table=True)
+# -------------------------------------------------------------------------------------------------- scores
+
+
+@kept("scores")
 def image_scores(predicted: Mapping[tuple[str, int], np.ndarray], test: GazeSet) -> pd.DataFrame:
-    """Scores of maps (N, 48, 48), given by predictor and seed, on a test set; kept between runs.
+    """Scores of maps (N, 48, 48), given by method and seed, on a test set; kept between runs.
 
-    Rows predictor, seed, data, image and a column a metric. Maps are compared on the network's own 48x48
-    grid, without blur. The areas are the published sampled ones, of 100 splits; their negatives depend on the
-    image only, so every predictor meets the same. Sets of maps alone have CC, SIM and KL.
+    Rows test, method, seed, image, cc, nss, sauc (shuffled AUC), borji (AUC-Borji) and others (mean CC with
+    the other images' truths). Maps are compared on the network's own 48x48 grid, without blur. The areas are
+    the published sampled ones, of 100 splits; their negatives depend on the image only, so every method meets
+    the same. Sets of maps alone have NaN where fixations are needed.
     """
-    chosen = metrics.MAP_METRICS if test.points is None else FIXATION_SCORES
+    chosen = ("cc",) if test.points is None else tuple(COLUMN_OF)
     frames = []
-    for (predictor, seed), maps in predicted.items():
+    for (method, seed), maps in predicted.items():
         frame = metrics.score(maps, test.points, test.targets, metrics=chosen, rng=0)
-        frames.append(frame.assign(predictor=predictor, seed=seed, data=test.name))
-    return pd.concat(frames, ignore_index=True)[["predictor", "seed", "data", "image", *chosen]]
+        others = correlations_with_others(maps, test.targets)
+        frames.append(frame.assign(test=test.name, method=method, seed=seed, others=others))
+    columns = ["test", "method", "seed", "image", *COLUMN_OF.values(), "others"]
+    return pd.concat(frames, ignore_index=True).rename(columns=COLUMN_OF).reindex(columns=columns)
 
 
-def blind_maps(mean_map: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    """Maps (count, 48, 48) that have not seen the image: the mean map, a centre Gaussian, and noise.
+def by_seed(scored: pd.DataFrame, test: str, method: str, metric: str) -> pd.DataFrame:
+    """One score of one method on one test set: a row a seed, a column an image that has it."""
+    rows = scored[(scored["test"] == test) & (scored["method"] == method)]
+    return rows.pivot(index="seed", columns="image", values=metric).dropna(axis=1)
 
-    The Gaussian lies at the centre; its two widths are those of the mean map about the centre.
+
+def mean_of(values: pd.DataFrame, limits: tuple[float, float] | None = None) -> Estimate:
+    """Mean of values (seeds, images): over both, or over images where there are no seeds."""
+    if values.index[0] == SEEDLESS:
+        return stats.bootstrap_interval(values.iloc[0].to_numpy(), limits=limits)
+    return stats.two_way_interval(values.to_numpy(), limits=limits)
+
+
+def compared(of: pd.DataFrame, minus: pd.DataFrame, relative: bool = False) -> Estimate:
+    """Mean of one method's values (seeds, images) minus another's, paired by image and by the seeds of both.
+
+    ``relative``: 100 (of / minus - 1), the ratio of the means, by the delta method. Values without a seed
+    stand beside every seed.
     """
-    noise = np.random.default_rng(0).random((count, *mean_map.shape), dtype=np.float32)
-    same = {"mean map": mean_map, "centre Gaussian": fitted_centre_gaussian(mean_map)}
-    return {name: np.broadcast_to(m, noise.shape) for name, m in same.items()} | {"chance": noise}
+    if of.index[0] == SEEDLESS != minus.index[0]:
+        of = pd.DataFrame(np.broadcast_to(of, minus.shape), minus.index, of.columns)
+    if minus.index[0] == SEEDLESS != of.index[0]:
+        minus = pd.DataFrame(np.broadcast_to(minus, of.shape), of.index, minus.columns)
+    seeds = of.index.intersection(minus.index)
+    of, minus = of.loc[seeds], minus.loc[seeds]
+    if not relative:
+        return mean_of(of - minus)
+    level = minus.to_numpy().mean()
+    ratio = of.to_numpy().mean() / level
+    return mean_of(100 * ((of - ratio * minus) / level + ratio - 1))
 
 
-def fitted_centre_gaussian(density: np.ndarray) -> np.ndarray:
-    """The Gaussian (H, W), peak 1, about the centre with the density's second moments about it."""
-    weights = density / density.sum()
-    y, x = (np.arange(side) - (side - 1) / 2 for side in density.shape)
-    down, across = (weights * y[:, None] ** 2).sum(), (weights * x**2).sum()
-    return centre_gaussian(density.shape, (down**0.5, across**0.5)).astype(np.float32)
+def difference(
+    scored: pd.DataFrame, test: str, metric: str, of: str, minus: str = "MSE", relative: bool = False
+) -> Estimate:
+    """``compared`` for a score of two methods on a test set."""
+    return compared(*(by_seed(scored, test, name, metric) for name in (of, minus)), relative)
 
 
-# -------------------------------------------------------------------------------------------------- tables
+def mean_scores(scored: pd.DataFrame) -> pd.DataFrame:
+    """Mean of every score by test set and method: test, method, metric, value, low, high, n, unit.
 
-
-def mean_scores(scored: pd.DataFrame, over: str) -> pd.DataFrame:
-    """Mean of every metric by predictor and data, with its 95 % interval over "seeds" or "images".
-
-    Rows predictor, data, metric, value, low, high, n, unit; metrics that a set cannot have are left out.
+    Beside the metrics stands "own minus others", the CC with the own truth minus that with other images'.
     """
-    unit, mean = {
-        "seeds": ("seed", stats.mean_interval),
-        "images": ("image", stats.bootstrap_interval),
-    }[over]
+    scored = scored.assign(**{"own minus others": scored["cc"] - scored["others"]})
     rows = []
-    for (predictor, data), part in scored.groupby(["predictor", "data"], sort=False):
-        for metric in (name for name in metrics.METRICS if name in part and part[name].notna().any()):
-            found = mean(part.groupby(unit)[metric].mean().dropna().to_numpy(), unit=over)
-            named = {"predictor": predictor, "data": data, "metric": metric, "unit": over}
-            rows.append(named | found.row())
-    return pd.DataFrame(rows)[["predictor", "data", "metric", "value", "low", "high", "n", "unit"]]
+    for test, method in scored[["test", "method"]].drop_duplicates().itertuples(index=False):
+        for metric in (*METRIC_LABELS, "own minus others"):
+            values = by_seed(scored, test, method, metric)
+            if values.size:
+                found = mean_of(values)
+                named = {"test": test, "method": method, "metric": metric, "unit": found.unit}
+                rows.append(named | found.row())
+    return pd.DataFrame(rows)[["test", "method", "metric", "value", "low", "high", "n", "unit"]]
 
 
 def score_table(means: pd.DataFrame) -> pd.DataFrame:
-    """``mean_scores`` as people read them: a row for predictor and data, a column a metric of the paper."""
-    wide = means.pivot_table(index=["predictor", "data"], columns="metric", values="value", sort=False)
-    wide = wide.reindex(columns=list(PRINTED_METRICS))
-    return wide.rename(columns=PRINTED_METRICS).reset_index().rename_axis(columns=None)
+    """``mean_scores`` as people read them: a row for method and test set, a column a score."""
+    wide = means.pivot_table(index=["method", "test"], columns="metric", values="value", sort=False)
+    wide = wide.reindex(columns=[*METRIC_LABELS, "own minus others"])
+    return wide.rename(columns=METRIC_LABELS).reset_index().rename_axis(columns=None)
 
 
 def printed_table(number: str, means: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
@@ -99,69 +131,66 @@ def printed_table(number: str, means: pd.DataFrame, losses: Sequence[str]) -> pd
         if table == number
     ]
     printed = pd.DataFrame(rows, columns=["network", "loss", "data", *PRINTED_METRICS.values()])
-    ours = score_table(means).rename(columns={"predictor": "loss"})
+    ours = score_table(means).rename(columns={"method": "loss", "test": "data"})
     ours = ours[ours["loss"].isin(losses)].assign(network="here")
     return pd.concat([printed, ours[printed.columns]], ignore_index=True)
 
 
-def score_estimates(scored: pd.DataFrame, tests: Sequence[GazeSet]) -> dict[str, tuple[Estimate, GazeSet]]:
-    """Tables III and IV by claim: the mean over seeds, and the test set that it was measured on.
-
-    CC comes from the last test set (SALICON's own maps where they are there), the areas from the first,
-    which has fixations.
-    """
-    found = {}
-    for table, losses in (("T3", ("MSE", "MSE")), ("T4", ("MSE", "L1"))):
-        columns = [(loss, metric) for loss in losses for metric in PRINTED_METRICS]
-        for letter, (loss, metric) in zip("abcdef", columns, strict=True):
-            test = tests[-1] if metric == "cc" else tests[0]
-            values = seed_means(scored, test.name, metric)[loss]
-            found[f"SC-{table}{letter}"] = (stats.mean_interval(values.to_numpy()), test)
-    return found
-
-
-def seed_means(scored: pd.DataFrame, data: str, metric: str) -> pd.Series:
-    """A metric's mean over a set's images, by predictor and seed."""
-    return scored[scored["data"] == data].groupby(["predictor", "seed"])[metric].mean()
-
-
-def relative_gain(scored: pd.DataFrame, data: str, metric: str) -> Estimate:
-    """100 (L1 / MSE - 1) of a metric's mean over images, paired by seed (SC-D1 to D3)."""
-    means = seed_means(scored, data, metric)
-    return stats.mean_interval((100 * (means["L1"] / means["MSE"] - 1)).to_numpy())
-
-
-def score_difference(scored: pd.DataFrame, data: str, metric: str, of: str, minus: str = "MSE") -> Estimate:
-    """A metric's mean over images of one network minus that of another, paired by the seeds both have."""
-    means = seed_means(scored, data, metric)
-    return stats.mean_interval((means[of] - means[minus]).dropna().to_numpy())
-
-
-def variants_table(scored: pd.DataFrame) -> pd.DataFrame:
-    """Every network against the one trained with MSE: rows predictor, data, metric, difference, low, high,
-    p, smallest visible, seeds. Metrics are the paper's three, where the set has them."""
+def differences_table(scored: pd.DataFrame, methods: Sequence[str], tests: Sequence[str]) -> pd.DataFrame:
+    """Every method against the network trained with MSE: rows test, method, metric, difference, low, high, p,
+    smallest visible, n, unit."""
     rows = []
-    for data, part in scored.groupby("data", sort=False):
-        for metric in (name for name in PRINTED_METRICS if part[name].notna().any()):
-            for name in part["predictor"].drop_duplicates():
-                if name != "MSE":
-                    found = score_difference(scored, data, metric, name).row("difference", "seeds")
-                    rows.append({"predictor": name, "data": data, "metric": metric} | found)
+    for test in tests:
+        for method in methods:
+            for metric in METRIC_LABELS:
+                found = difference(scored, test, metric, method)
+                named = {"test": test, "method": method, "metric": metric, "unit": found.unit}
+                rows.append(named | found.row("difference"))
     return pd.DataFrame(rows)
 
 
-def best_network(
-    predicted: Mapping[tuple[str, int], np.ndarray], truths: np.ndarray, names: Sequence[str]
-) -> str:
-    """The network among ``names`` with the highest mean CC over seeds and images; for validation images."""
-    found = {key: correlations(maps, truths).mean() for key, maps in predicted.items()}
-    return max(names, key=lambda name: np.mean([cc for (other, _), cc in found.items() if other == name]))
-
-
-def spread_of_two_runs(scored: pd.DataFrame, data: str, metric: str, predictor: str = "MSE") -> float:
+def spread_of_two_runs(scored: pd.DataFrame, test: str, metric: str, method: str = "MSE") -> float:
     """The standard deviation, in %, of the relative difference of two seeds' means of a metric."""
-    means = seed_means(scored, data, metric)[predictor]
+    means = by_seed(scored, test, method, metric).mean(axis=1)
     return float(100 * np.sqrt(2) * means.std(ddof=1) / means.mean())
+
+
+# -------------------------------------------------------------------------------------- what is no network
+
+
+def blind_maps(mean_map: np.ndarray, median_map: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    """Maps (count, 48, 48) that have not seen the image: mean map, median map, centre Gaussian and noise.
+
+    The Gaussian lies at the centre; its two widths are those of the mean map about the centre.
+    """
+    noise = np.random.default_rng(0).random((count, *mean_map.shape), dtype=np.float32)
+    same = {"mean map": mean_map, "median map": median_map}
+    same["centre Gaussian"] = fitted_centre_gaussian(mean_map)
+    return {name: np.broadcast_to(m, noise.shape) for name, m in same.items()} | {"chance": noise}
+
+
+def fitted_centre_gaussian(density: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """The Gaussian (H, W), peak 1, about the centre with the density's second moments about it, ``scale``
+    times as wide."""
+    weights = density / density.sum()
+    y, x = (np.arange(side) - (side - 1) / 2 for side in density.shape)
+    down, across = (weights * y[:, None] ** 2).sum(), (weights * x**2).sum()
+    return centre_gaussian(density.shape, (scale * down**0.5, scale * across**0.5)).astype(np.float32)
+
+
+def centre_prior(maps: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The centre Gaussian (48, 48) by which maps (N, 48, 48) are multiplied to predict these targets best.
+
+    Its width is the targets' own times one of ``PRIOR_WIDTHS``, that with the highest mean CC.
+    """
+    density = targets.mean(0)
+    priors = [fitted_centre_gaussian(density, scale) for scale in PRIOR_WIDTHS]
+    return max(priors, key=lambda prior: correlations(maps * prior, targets).mean())
+
+
+def best_rival(scored: pd.DataFrame, test: str, metric: str, rivals: Sequence[str]) -> str:
+    """The rival with the highest mean score on this very test set, which favours it."""
+    return max(rivals, key=lambda name: by_seed(scored, test, name, metric).to_numpy().mean())
 
 
 # ----------------------------------------------------------------------------------- measures of single maps
@@ -173,72 +202,165 @@ def correlations(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.array([metrics.cc(a, b) for a, b in zip(maps, others, strict=True)])
 
 
+def correlations_with_others(maps: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """Mean CC (N,) of each map (N, H, W) with the truths of all other images; 0 where there is no other."""
+    scaled, truth = (_standardised(values) for values in (maps, truths))
+    own = (scaled * truth).mean(1)
+    return (scaled @ truth.sum(0) / truth.shape[1] - own) / max(1, len(maps) - 1)
+
+
+def _standardised(maps: np.ndarray) -> np.ndarray:
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    flat -= flat.mean(1, keepdims=True)
+    return flat / flat.std(1, keepdims=True).clip(1e-12)
+
+
 def map_entropy(maps: np.ndarray) -> np.ndarray:
     """Entropy (N,) in bits of maps (N, H, W) read as distributions: wide maps have more (SC-X6)."""
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     return scipy_stats.entropy(flat + metrics.EPSILON, base=2, axis=1)
 
 
+def beyond_the_mean_map(maps: np.ndarray, mean_map: np.ndarray) -> np.ndarray:
+    """What is left of maps (N, H, W) after the mean map (H, W) and a constant are regressed out (SC-X13)."""
+    flat, level = maps.reshape(len(maps), -1).astype(np.float64), mean_map.ravel() - mean_map.mean()
+    slopes = flat @ level / (level @ level)
+    return (flat - flat.mean(1, keepdims=True) - slopes[:, None] * level).reshape(maps.shape)
+
+
 def total_variation(maps: np.ndarray) -> np.ndarray:
-    """Mean absolute step (N,) between neighbouring pixels of maps (N, H, W) scaled to peak 1 (SC-X8)."""
+    """Mean absolute step (N,) between neighbouring pixels of maps (N, H, W) scaled to peak 1 (SC-X8a)."""
     scaled = peak_one(maps)
     return (np.abs(np.diff(scaled, axis=1)).mean((1, 2)) + np.abs(np.diff(scaled, axis=2)).mean((1, 2))) / 2
 
 
-def agreement_of_runs(per_image: pd.DataFrame, seed: int = 0, resamples: int = 1000) -> Estimate:
-    """Spearman's rank correlation of scores between runs, mean over all pairs (SC-X7).
+def intense_spots(maps: np.ndarray) -> np.ndarray:
+    """How many separate regions (N,) of each map (N, H, W) lie above half of its peak (SC-X8b)."""
+    return np.array([ndimage.label(map > INTENSE * map.max())[1] for map in maps], float)
 
-    ``per_image`` has a row an image and a column a seed. The interval is a percentile bootstrap over images.
-    Raises ValueError for fewer than two runs.
+
+def of_predictions(predicted: Mapping[tuple[str, int], np.ndarray], method: str, measure) -> pd.DataFrame:
+    """``measure(maps)`` (N,) of a method's predictions: a row a seed, a column an image."""
+    return pd.DataFrame({seed: measure(maps) for (name, seed), maps in predicted.items() if name == method}).T
+
+
+def agreement_of_runs(scores: pd.DataFrame, given: np.ndarray | None = None) -> Estimate:
+    """Spearman's rank correlation of images' scores between runs, mean over all pairs (SC-X7).
+
+    ``scores`` has a row a seed and a column an image; with ``given`` (images,) it is the partial correlation.
+    The interval is over seeds and images, by the jackknife. Raises ValueError for fewer than three runs.
     """
-    values = per_image.to_numpy()
-    if values.shape[1] < 2:
-        raise ValueError("the agreement of runs needs at least two seeds")
-    rng = np.random.default_rng(seed)
-    resampled = (values[rng.integers(len(values), size=len(values))] for _ in range(resamples))
-    drawn = np.array([_mean_rank_correlation(sample) for sample in resampled])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    p = min(1.0, 2 * max(min((drawn <= 0).mean(), (drawn >= 0).mean()), 0.5 / resamples))
-    return Estimate(_mean_rank_correlation(values), float(low), float(high), len(values), float(p), "images")
+    values = scores.to_numpy()
+    if len(values) < 3:
+        raise ValueError("the agreement of runs needs at least three seeds")
+    given = None if given is None else np.asarray(given)
+    found = _mean_rank_correlation(values, given)
+    seeds = [_mean_rank_correlation(np.delete(values, i, 0), given) for i in range(len(values))]
+    images = []
+    for i in range(values.shape[1]):
+        rest = None if given is None else np.delete(given, i)
+        images.append(_mean_rank_correlation(np.delete(values, i, 1), rest))
+    of_seeds, of_images = (-(len(p) - 1) * (np.array(p) - np.mean(p)) for p in (seeds, images))
+    return stats.two_way_interval(found + of_seeds[:, None] + of_images, limits=(-1, 1))
 
 
-def _mean_rank_correlation(values: np.ndarray) -> float:
-    ranks = scipy_stats.rankdata(values, axis=0)
-    pairs = np.triu_indices(ranks.shape[1], 1)
-    return float(np.corrcoef(ranks, rowvar=False)[pairs].mean())
+def _mean_rank_correlation(values: np.ndarray, given: np.ndarray | None) -> float:
+    ranks = scipy_stats.rankdata(values, axis=1)
+    ranks -= ranks.mean(1, keepdims=True)
+    if given is not None:
+        level = scipy_stats.rankdata(given) - (values.shape[1] + 1) / 2
+        ranks -= np.outer(ranks @ level / (level @ level), level)
+    return float(np.corrcoef(ranks)[np.triu_indices(len(ranks), 1)].mean())
 
 
-def worst_tenth_minus_rest(values: np.ndarray, scored: np.ndarray) -> Estimate:
-    """Mean of ``values`` over the tenth of images with the lowest scores minus that over the rest (Welch)."""
-    order = np.argsort(scored, kind="stable")
-    worst, rest = np.split(values[order], [max(2, len(order) // 10)])
-    test = scipy_stats.ttest_ind(worst, rest, equal_var=False)
-    low, high = map(float, test.confidence_interval())
-    return Estimate(float(worst.mean() - rest.mean()), low, high, len(values), float(test.pvalue), "images")
+def worst_tenth_minus_rest(values: pd.DataFrame, scores: pd.DataFrame) -> Estimate:
+    """Mean over the tenth of images with the lowest scores minus that over the rest, of values (seeds,
+    images); scores are averaged over seeds. Within each group images vary as in Welch's test."""
+    order = np.argsort(scores.mean(axis=0).to_numpy(), kind="stable")
+    worst = np.zeros(len(order), bool)
+    worst[order[: max(2, len(order) // 10)]] = True
+    array = values.to_numpy(float)
+    means = [array[:, part].mean(1, keepdims=True) for part in (worst, ~worst)]
+    weight = np.where(worst, len(worst) / worst.sum(), -len(worst) / (~worst).sum())
+    influence = means[0] - means[1] + weight * (array - np.where(worst, *means))
+    return mean_of(pd.DataFrame(influence, values.index))
 
 
-def means_by_tenth(values: np.ndarray, scored: np.ndarray) -> pd.DataFrame:
-    """Means of ``values`` (N,) in ten groups of images from the lowest to the highest score.
-
-    Rows tenth (1 to 10), value, low, high (95 % bootstrap over the group's images), n.
-    """
-    groups = np.array_split(np.argsort(scored, kind="stable"), 10)
-    rows = [stats.bootstrap_interval(values[group]).row() for group in groups]
-    table = pd.DataFrame(rows)[["value", "low", "high", "n"]]
-    table.insert(0, "tenth", range(1, 11))
-    return table
-
-
-def chosen_examples(cc: np.ndarray, bias: np.ndarray, each: int) -> dict[str, np.ndarray]:
-    """Images (indices) for Figures 5 to 9 by a fixed rule: the highest CC, the predictions nearest to the
-    mean map, and the lowest CC; no image twice."""
-    good = np.argsort(-cc, kind="stable")[:each]
+def chosen_examples(cc: np.ndarray, others: np.ndarray, bias: np.ndarray, each: int) -> dict[str, np.ndarray]:
+    """Images (indices) for Figures 5 to 9 by a fixed rule: those whose CC with the own truth exceeds that
+    with others' the most, the predictions nearest to the mean map, and the lowest CC; no image twice."""
+    good = np.argsort(others - cc, kind="stable")[:each]
     bad = np.argsort(cc, kind="stable")[:each]
     biased = [i for i in np.argsort(-bias, kind="stable") if i not in {*good, *bad}][:each]
     return {"good": good, "centre-biased": np.array(biased, int), "bad": bad}
 
 
-# -------------------------------------------------------------------------------------------- loss curves
+# -------------------------------------------------------------------------------------------- trainings
+
+
+def constant_losses(
+    trained: Sequence[GazeTraining], constants: Mapping[str, np.ndarray], validation: GazePairs
+) -> dict[str, dict[str, float]]:
+    """The validation losses of constant maps (48, 48), by name, in the measure of every network, by name."""
+    truths, found = torch.from_numpy(validation.targets), {}
+    for recipe in (run.recipe for run in trained):
+        loss = GAZE_LOSSES[recipe.loss]
+        maps = {name: torch.from_numpy(map).expand_as(truths) for name, map in constants.items()}
+        if recipe.name not in found:
+            found[recipe.name] = {n: float(loss.of(loss.answers(m), truths)) for n, m in maps.items()}
+    return found
+
+
+def loss_by_epoch(
+    trained: Sequence[GazeTraining], levels: Mapping[str, Mapping[str, float]] | None = None
+) -> pd.DataFrame:
+    """Rows method, seed, epoch (validated ones), train (mean of the losses noted in it), validation, and the
+    validation losses of the constant maps in ``levels`` (``constant_losses``)."""
+    frames = []
+    for run in trained:
+        epochs = run.validation_epochs.astype(int)
+        train = run.train_losses.reshape(len(run.seconds), -1).mean(1)[epochs - 1]
+        columns = {"method": run.recipe.name, "seed": run.recipe.seed, "epoch": epochs, "train": train}
+        columns |= {"validation": run.validation_losses} | dict((levels or {}).get(run.recipe.name, {}))
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def has_learned(
+    methods: Sequence[str],
+    trained: Sequence[GazeTraining],
+    levels: Mapping[str, Mapping[str, float]],
+    scored: pd.DataFrame,
+    test: str,
+) -> Condition:
+    """Whether networks, by name, have learned: validation losses below all constant maps', and a CC with the
+    own truth on a test set at least .05 above that with other images' truths (means over seeds)."""
+    met, texts = True, []
+    for method in methods:
+        loss = np.mean([run.judged_loss for run in trained if run.recipe.name == method])
+        focus = np.subtract(
+            *(by_seed(scored, test, method, name).to_numpy().mean() for name in ("cc", "others"))
+        )
+        met &= bool(loss < min(levels[method].values()) and focus >= OWN_MINUS_OTHERS)
+        beside = ", ".join(f"{name} {value:.3g}" for name, value in levels[method].items())
+        texts.append(f"{method}: validation loss {loss:.3g} ({beside}), CC own minus others {focus:.3f}")
+    return Condition(met, "; ".join(texts))
+
+
+def over_fitting(trained: Sequence[GazeTraining]) -> pd.DataFrame:
+    """By seed, from the epoch in which the *other* seeds' mean validation loss is lowest to the last, in % of
+    the loss there: columns rise (of the validation loss) and fall (of the training loss).
+
+    All trainings are of one loss, and equally long (SC-X3, X4).
+    """
+    curves = loss_by_epoch(trained).pivot(index="epoch", columns="seed", values=["train", "validation"])
+    rows = {}
+    for seed in curves["validation"]:
+        epoch = curves["validation"].drop(columns=seed).mean(axis=1).idxmin()
+        train, validation = (curves[name, seed] for name in ("train", "validation"))
+        rise, fall = validation.iloc[-1] / validation[epoch] - 1, 1 - train.iloc[-1] / train[epoch]
+        rows[seed] = {"rise": 100 * rise, "fall": 100 * fall}
+    return pd.DataFrame(rows).T
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
@@ -248,55 +370,27 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return sums / np.convolve(np.ones(len(values)), np.ones(window), mode="same")
 
 
-def loss_by_epoch(trained: Sequence[GazeTraining]) -> pd.DataFrame:
-    """Rows by training (its loss's name and seed) and validated epoch: train, validation, gap.
-
-    train is the mean of the losses noted in that epoch; gap is how much the validation loss exceeds it, as a
-    share of it.
-    """
-    frames = []
-    for run in trained:
-        epochs = run.validation_epochs.astype(int)
-        train = run.train_losses.reshape(run.recipe.epochs, -1).mean(1)[epochs - 1]
-        columns = {"loss": run.recipe.name, "seed": run.recipe.seed, "epoch": epochs, "train": train}
-        frame = pd.DataFrame(columns | {"validation": run.validation_losses})
-        frames.append(frame.assign(gap=run.validation_losses / train - 1))
-    return pd.concat(frames, ignore_index=True)
+# -------------------------------------------------------------------------------------------- for verdicts
 
 
-def knee(epochs: np.ndarray, losses: np.ndarray) -> float:
-    """The epoch at which learning slows: where the smoothed curve lies farthest below its chord.
-
-    The chord joins the first and the last value, both axes are scaled to [0, 1], and the curve is smoothed
-    over a twentieth of its values (the rule of Satopaa et al., "Finding a Kneedle in a Haystack", 2011). NaN
-    for fewer than five values, or for a curve that does not end lower than it began.
-    """
-    if len(losses) < FEWEST_VALUES:
-        return float("nan")
-    curve = smoothed(np.asarray(losses, float), max(1, len(losses) // 20))
-    if curve[-1] >= curve[0]:
-        return float("nan")
-    x = (epochs - epochs[0]) / (epochs[-1] - epochs[0])
-    y = (curve - curve[-1]) / (curve[0] - curve[-1])
-    return float(epochs[np.argmax(1 - x - y)])
+def judging_places(tests: Sequence[GazeSet]) -> list[tuple[GazeSet, dict[str, str]]]:
+    """The test sets that decide, with the axis and case by which they are noted: the first judges, and
+    mit1003, other photographs, stands beside it."""
+    beside = [(test, {"axis": "test set", "case": test.name}) for test in tests[1:] if test.name == "mit1003"]
+    return [(tests[0], {}), *beside]
 
 
-def curve_table(trained: Sequence[GazeTraining]) -> pd.DataFrame:
-    """A row a training: loss, seed, knee (epoch, or NaN), gap at the end (mean over the last tenth of its
-    validated epochs), and epochs in all."""
-    rows = []
-    for run in trained:
-        gaps = loss_by_epoch([run])["gap"].to_numpy()
-        slows = knee(run.validation_epochs, run.validation_losses)
-        end = gaps[-max(1, len(gaps) // 10) :].mean()
-        rows.append((run.recipe.name, run.recipe.seed, slows, end, run.recipe.epochs))
-    return pd.DataFrame(rows, columns=["loss", "seed", "knee", "gap at the end", "epochs"])
+def metric_places(tests: Sequence[GazeSet]) -> list[tuple[GazeSet, str, dict[str, str]]]:
+    """The same for rows in which CC, NSS and shuffled AUC must agree: test set, metric, axis and case."""
+    found = []
+    for test, place in judging_places(tests):
+        for metric, label in JUDGING_METRICS.items():
+            case = f"{place['case']}, {label}" if place else label
+            found.append((test, metric, {"axis": place.get("axis", "metric"), "case": case}))
+    return found
 
 
-def gap_growth(trained: Sequence[GazeTraining]) -> Estimate:
-    """How much the gap grows over the second half of training, an epoch, by linear regression (SC-X3)."""
-    slopes = []
-    for run in trained:
-        late = loss_by_epoch([run]).query("epoch > epoch.max() / 2")
-        slopes.append(np.polyfit(late["epoch"], late["gap"], 1)[0])
-    return stats.mean_interval(np.array(slopes))
+def compact(scored: pd.DataFrame) -> pd.DataFrame:
+    """Scores of images with 4 significant digits, as they are stored."""
+    digits = [*COLUMN_OF.values(), "others"]
+    return scored.assign(**{name: scored[name].map("{:.4g}".format).astype(float) for name in digits})

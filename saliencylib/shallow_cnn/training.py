@@ -1,10 +1,11 @@
-"""Training of the shallow saliency network (paper 2), as printed and in a variant that learns on a CPU.
+"""Training of the shallow saliency network (paper 2), as printed and in a variant that learns in minutes.
 
 A run depends on its recipe, its data and this code only: the initial weights and the order of the batches
 follow from the seed and the epoch, so that a run continued from a checkpoint equals one never interrupted,
 and runs with equal seeds and different losses share weights and order.
 """
 
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -40,8 +41,11 @@ LOG = ("train_steps", "train_losses", "validation_epochs", "validation_losses", 
 class GazeRecipe:
     """Everything that decides a training run but its data. The defaults are the paper's (section VI.D).
 
-    ``rates`` run from the first value to the second in equal steps per epoch; ``preset``, ``width``,
-    ``hidden`` and ``prior`` are those of ``shallow_saliency_cnn``.
+    ``rates`` run from the first value to the second in equal steps per epoch, over ``falls`` epochs (None:
+    all of them), and stay there. With ``patience`` the network is that of the epoch of the lowest validation
+    loss, and training stops when so many epochs brought none lower; without, it is the last epoch's.
+    ``run_on`` keeps both networks and does not stop. ``bf16`` is bfloat16 where the device has it natively.
+    ``preset``, ``width``, ``hidden`` and ``prior`` are those of ``shallow_saliency_cnn``.
     """
 
     loss: str = "mse"
@@ -57,6 +61,10 @@ class GazeRecipe:
     weight_decay: float = 0.0005
     batch: int = 128
     epochs: int = 1000
+    falls: int | None = None
+    patience: int | None = None
+    run_on: bool = False
+    bf16: bool = False
     loss_every: int = 5
     validate_every: int = 5
     checkpoint_every: int = 50
@@ -69,8 +77,9 @@ class GazeRecipe:
     @property
     def name(self) -> str:
         """The recipe's loss, and what else sets it apart from the others of its run."""
+        small = self.start == "paper" or self.width < 1
         name = GAZE_LOSSES[self.loss].name + (", learned prior" if self.prior else "")
-        return name + (", 10x10" if self.preset == "10x10" else "")
+        return name + (", 10x10" if self.preset == "10x10" else "") + ("" if small else ", full size")
 
     def steps(self, images: int) -> int:
         """Steps an epoch for that many images, flips counted; the last batch may be smaller."""
@@ -78,19 +87,35 @@ class GazeRecipe:
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0: from ``rates[0]`` to ``rates[1]`` in equal steps."""
-        return float(np.linspace(*self.rates, self.epochs)[epoch])
+        falls = self.falls or self.epochs
+        return float(np.linspace(*self.rates, falls)[min(epoch, falls - 1)])
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the epoch of the lowest validation loss are kept beside the last ones."""
+        return self.patience is not None or self.run_on
+
+    def stops(self, validation_losses: Sequence[float]) -> bool:
+        """Whether training ends here: the lowest of these losses is ``patience`` epochs old."""
+        if self.patience is None or self.run_on or not validation_losses:
+            return False
+        since = len(validation_losses) - 1 - int(np.argmin(validation_losses))
+        return since * self.validate_every >= self.patience
 
 
 GAZE_RECIPES: Mapping[str, GazeRecipe] = {
     "as printed": GazeRecipe(),
-    "starts at the mean map": GazeRecipe(
-        width=0.5,
-        hidden=1152,
+    "stopped in time": GazeRecipe(
+        width=0.25,
+        hidden=288,
         start="mean map",
         optimiser="adamw",
-        rates=(5e-4, 1e-4),
+        rates=(5e-4, 2.5e-5),
         weight_decay=0.01,
-        epochs=10,
+        batch=32,
+        epochs=40,
+        falls=12,
+        patience=8,
         validate_every=1,
         checkpoint_every=1,
     ),
@@ -111,9 +136,11 @@ class GazePairs:
 @dataclass
 class GazeTraining:
     """A trained network and its history: training losses by step, validation losses by epoch (both counted
-    from 1), and the seconds that each epoch took."""
+    from 1), and the seconds that each epoch took. ``best`` is the network after the epoch of the lowest
+    validation loss, ``last`` that after the last epoch; the same where the recipe keeps one only."""
 
-    model: ShallowSaliencyCNN
+    best: ShallowSaliencyCNN
+    last: ShallowSaliencyCNN
     recipe: GazeRecipe
     train_steps: np.ndarray
     train_losses: np.ndarray
@@ -121,43 +148,64 @@ class GazeTraining:
     validation_losses: np.ndarray
     seconds: np.ndarray
 
+    @property
+    def model(self) -> ShallowSaliencyCNN:
+        """The network that is judged: the best one where the recipe has a patience, else the last."""
+        return self.last if self.recipe.patience is None else self.best
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the lowest validation loss, counted from 1."""
+        return int(self.validation_epochs[self.validation_losses.argmin()])
+
+    @property
+    def judged_loss(self) -> float:
+        """The validation loss of ``model``."""
+        losses = self.validation_losses
+        return float(losses[-1] if self.recipe.patience is None else losses.min())
+
 
 def train_gaze_network(
     recipe: GazeRecipe, training: GazePairs, validation: GazePairs, device: torch.device
 ) -> GazeTraining:
     """Train a network on the pairs and their horizontal flips, or load it when this very run was finished.
 
-    An interrupted run goes on from its last checkpoint. Where the device computes bfloat16 natively, the
-    network runs in it; weights stay float32. Raises ValueError when there are no images, and
-    FloatingPointError when the loss is no longer finite.
+    An interrupted run goes on from its last checkpoint. Weights are float32 throughout. Raises ValueError
+    when there are no images, and FloatingPointError when the loss is no longer finite.
     """
     if not len(training) or not len(validation):
         raise ValueError("training needs at least one image to train on and one to validate on")
-    parts = recipe, training, validation, device, native_bf16(device)
+    parts = recipe, training, validation, device, recipe.bf16 and native_bf16(device)
     checkpoint = Checkpoint("shallow_cnn", train_gaze_network, *parts)
     model = untrained_gaze_network(recipe, training).to(device)
     optimiser = gaze_optimiser(model, recipe)
-    done, saved = checkpoint.restore(model, optimiser)
+    networks = nn.ModuleList([model] + [copy.deepcopy(model)] * recipe.keeps_best)
+    done, saved = checkpoint.restore(networks, optimiser)
     log = {name: saved.get(name, []) for name in LOG}
-    if done < recipe.epochs:
+    checked = log["validation_losses"]
+    if done < recipe.epochs and not recipe.stops(checked):
         pairs = on_device(training, device, flips=True)
         check = on_device(validation, device, flips=False)
-    for epoch in range(done, recipe.epochs):
+    while done < recipe.epochs and not recipe.stops(checked):
         began = time.perf_counter()
-        losses = torch.stack(list(_steps(model, optimiser, recipe, epoch, *pairs)))  # fetched once
+        losses = torch.stack(list(_steps(model, optimiser, recipe, done, *pairs)))  # fetched once
         noted = range(recipe.loss_every, len(losses) + 1, recipe.loss_every)
-        log["train_steps"] += [epoch * len(losses) + step for step in noted]
+        log["train_steps"] += [done * len(losses) + step for step in noted]
         log["train_losses"] += losses[recipe.loss_every - 1 :: recipe.loss_every].tolist()
-        if (epoch + 1) % recipe.validate_every == 0:
-            log["validation_epochs"].append(epoch + 1)
-            log["validation_losses"].append(_loss_and_spread(model, recipe, *check)[0])
+        done += 1
+        if done % recipe.validate_every == 0:
+            log["validation_epochs"].append(done)
+            checked.append(_loss_and_spread(model, recipe, *check)[0])
+            if checked[-1] == min(checked):
+                networks[-1].load_state_dict(model.state_dict())
         log["seconds"].append(time.perf_counter() - began)
-        if not np.isfinite(log["train_losses"][-1:] + log["validation_losses"][-1:]).all():
-            raise FloatingPointError(f"the loss is not finite after epoch {epoch + 1} of {recipe}")
-        last = epoch + 1 == recipe.epochs
-        if last or (epoch + 1) % recipe.checkpoint_every == 0:
-            checkpoint.save(model, None if last else optimiser, epoch + 1, log)
-    return GazeTraining(model.eval(), recipe, **{name: np.array(values) for name, values in log.items()})
+        if not np.isfinite(log["train_losses"][-1:] + checked[-1:]).all():
+            raise FloatingPointError(f"the loss is not finite after epoch {done} of {recipe}")
+        last = done == recipe.epochs or recipe.stops(checked)
+        if last or done % recipe.checkpoint_every == 0:
+            checkpoint.save(networks, None if last else optimiser, done, log)
+    history = {name: np.array(values) for name, values in log.items()}
+    return GazeTraining(networks[-1].eval(), model.eval(), recipe, **history)
 
 
 def train_gaze_networks(
@@ -184,9 +232,14 @@ def untrained_gaze_network(recipe: GazeRecipe, training: GazePairs) -> ShallowSa
 
 
 def mean_map(pairs: GazePairs) -> np.ndarray:
-    """The mean target (48, 48) of the pairs and their flips."""
+    """The mean target (48, 48) of the pairs and their flips: the best constant answer for MSE."""
     mean = pairs.targets.mean(0, dtype=np.float64)
     return ((mean + mean[:, ::-1]) / 2).astype(np.float32)
+
+
+def median_map(pairs: GazePairs) -> np.ndarray:
+    """The median target (48, 48) of the pairs and their flips: the best constant answer for L1."""
+    return np.median(np.concatenate([pairs.targets, pairs.targets[:, :, ::-1]]), axis=0)
 
 
 @kept("predictions")
@@ -220,7 +273,7 @@ def gaze_training_step(
     model: ShallowSaliencyCNN, optimiser: Optimizer, recipe: GazeRecipe, images: Tensor, targets: Tensor
 ) -> Tensor:
     """One step on a batch of images (N, 3, 96, 96) uint8 and targets (N, 48, 48); its loss, on the device."""
-    with mixed_precision(images.device):
+    with mixed_precision(images.device, recipe.bf16):
         answers = model(_floats(images))
     loss = GAZE_LOSSES[recipe.loss].of(answers.float(), targets)
     optimiser.zero_grad(set_to_none=True)
@@ -300,9 +353,9 @@ def native_bf16(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def mixed_precision(device: torch.device) -> AbstractContextManager:
-    """bfloat16 autocast where the device has it natively, else plain float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device))
+def mixed_precision(device: torch.device, wanted: bool) -> AbstractContextManager:
+    """bfloat16 autocast where it is wanted and the device has it natively, else plain float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and native_bf16(device))
 
 
 def _steps(

@@ -6,6 +6,8 @@ the two by rules that were fixed before looking.
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -13,67 +15,126 @@ import pandas as pd
 from nbformat import NotebookNode
 
 from saliencylib import stats
+from saliencylib.study import verdicts as rules
 from saliencylib.study.plan import NOTEBOOK_OF
 
-RULES = {
-    "exact": "an assert: holds when it passes",
-    "value": "judged on the paper's own data only: holds when the printed value lies within the 95 % "
-    "interval widened by the tolerance",
-    "ratio": "judged on any real data: holds when the printed value lies within the 95 % interval widened by "
-    "the tolerance",
-    "positive": "holds when the 95 % interval of the difference lies above zero, does not hold when below",
-    "not_below": "holds when the 95 % interval lies above minus the margin, does not hold when below it",
-    "comparable": "holds when the 95 % interval lies within plus and minus the margin, does not hold when "
-    "outside",
-    "no_effect": "holds when the 95 % interval of the difference includes zero",
-}
 SOURCES = ("paper", "real", "embedded")
-VERDICTS = ("holds", "undecided", "does not hold", "other data", "not measured")
-MEASURED_COLUMNS = ["id", "measured", "low", "high", "n", "unit", "p", "data", "source", "reason"]
+# Papers whose measurements are being made anew under rules that are fixed already.
+BEING_REDONE = ("LICNN",)
+# The order in which verdicts are counted; those on embedded data follow theirs.
+ORDER = ("holds", "does not hold", "undecided", "depends", "not telling", "not judged", "other data")
+ORDER += rules.UNCOUNTED
+NUMBERS = ["measured", "low", "high", "n", "p"]
+MEASURED_COLUMNS = [
+    "id",
+    "axis",
+    "case",
+    "part",
+    "measured",
+    "low",
+    "high",
+    "n",
+    "unit",
+    "p",
+    "data",
+    "source",
+]
+MEASURED_COLUMNS += ["condition", "met", "reason"]
+WORDS = ["axis", "case", "part", "unit", "data", "source", "condition", "reason"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Whether what a row presupposes holds, and the measured numbers that say so, in words."""
+
+    met: bool
+    text: str
 
 
 def table() -> pd.DataFrame:
-    """All claims, a row each: id, paper, where, kind, statement, printed, rule, margin, tolerance, estimate.
+    """All claims, a row each: id, paper, where, kind, statement, printed, rule, margin, tolerance and words.
 
-    ``printed`` is the paper's number in the unit that ``statement`` names, NaN where the claim is words.
-    ``estimate`` says which measured difference or value the rule is applied to.
+    ``printed`` is the paper's number in the unit that ``statement`` names, NaN where the claim is words. The
+    words: ``measured_as`` says which number the rule is applied to, ``null`` the controls that must not pass,
+    ``condition`` what must hold for a verdict, ``scope`` which data judge.
     """
-    return pd.read_csv(Path(__file__).with_name("claims.csv"))
+    frame = pd.read_csv(Path(__file__).with_name("claims.csv"))
+    words = ["measured_as", "null", "condition", "scope"]
+    return frame.assign(**frame[words].fillna(""))
 
 
-def measured_row(claim: str, estimate: stats.Estimate, data: str, source: str) -> dict:
-    """One measurement as a row of ``MEASURED_COLUMNS``; raises ValueError for an unknown claim or source."""
-    _check_id(claim)
-    if source not in SOURCES:
-        raise ValueError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
-    if math.isnan(estimate.value):
-        raise ValueError(f"the measurement of {claim} is NaN")
-    numbers = {name: getattr(estimate, name) for name in ("low", "high", "n", "unit", "p")}
-    about = {"data": data, "source": source, "reason": ""}
-    return {"id": claim, "measured": estimate.value} | numbers | about
+def rules_fixed() -> tuple[str, str]:
+    """The commit and the date in which the rules of the verdicts were fixed."""
+    commit, date = Path(__file__).with_name("rules_fixed.txt").read_text(encoding="utf-8").split()
+    return commit, date
 
 
-def unmeasured_row(claim: str, reason: str) -> dict:
+def measured_rows(
+    claim: str,
+    estimate: stats.Estimate,
+    data: str,
+    source: str,
+    *,
+    axis: str = "",
+    case: str = "",
+    nulls: Mapping[str, tuple[stats.Estimate, stats.Estimate]] | None = None,
+    condition: Condition | None = None,
+) -> list[dict]:
+    """One measurement as rows of ``MEASURED_COLUMNS``: the effect, and two for each null control.
+
+    ``nulls`` maps the name of a null control, one of those that claims.csv names, to its own effect and to
+    the paired effect minus it. Raises ValueError for an unknown claim, source, axis or null control, a case
+    without its axis, and a value that is NaN.
+    """
+    row, nulls = claim_row(claim), nulls or {}
+    _check(source in SOURCES, f"source must be one of {', '.join(SOURCES)}, not {source!r}")
+    _check(axis in rules.AXES, f"axis must be one of {', '.join(rules.AXES[1:])} or empty, not {axis!r}")
+    _check(bool(axis) == bool(case), f"an axis needs a case and a case its axis, not {axis!r} and {case!r}")
+    names = rules.null_names(row["null"])
+    for name in nulls:
+        _check(name in names, f"{claim} has no null control {name!r}; claims.csv names {names or 'none'}")
+    parts = {"effect": estimate}
+    for name, (alone, beyond) in nulls.items():
+        parts |= {f"null: {name}": alone, f"beyond: {name}": beyond}
+    met = {} if condition is None else {"condition": condition.text, "met": bool(condition.met)}
+    about = {"data": data, "source": source, "reason": "", "condition": "", "met": ""} | met
+    rows = []
+    for part, found in parts.items():
+        _check(not math.isnan(found.value), f"the measurement of {claim} ({part}) is NaN")
+        numbers = {name: getattr(found, name) for name in ("low", "high", "n", "unit")}
+        p = rules.own_p(row["rule"], row["margin"], found) if part == "effect" else found.p
+        place = {"id": claim, "axis": axis, "case": case, "part": part, "measured": found.value}
+        rows.append(place | numbers | {"p": p} | about)
+    return rows
+
+
+def unmeasured_rows(claim: str, reason: str) -> list[dict]:
     """The row of a claim that a run could not measure, with the reason."""
-    _check_id(claim)
-    return dict.fromkeys(MEASURED_COLUMNS, float("nan")) | {"id": claim, "reason": reason}
+    claim_row(claim)
+    empty = dict.fromkeys(MEASURED_COLUMNS, "") | dict.fromkeys(NUMBERS, math.nan)
+    return [empty | {"id": claim, "part": "effect", "reason": reason}]
+
+
+def claim_row(claim: str) -> dict:
+    """The row of claims.csv of one claim; raises ValueError for an id that it does not have."""
+    rows = table().set_index("id", drop=False)
+    _check(claim in rows.index, f"{claim!r} is not an id of claims.csv")
+    return rows.loc[claim].to_dict()
+
+
+def _check(right: bool, wrong: str) -> None:
+    if not right:
+        raise ValueError(wrong)
 
 
 def verdicts(folder: str | Path) -> pd.DataFrame:
     """The claims table joined with everything that the notebooks of one run measured, and the verdicts.
 
-    ``folder`` is a run folder such as ``results/mini-short``. Adds the columns of ``MEASURED_COLUMNS``,
-    ``notebook``, ``p_holm`` (adjusted within a paper), ``detectable``, ``verdict`` and ``section`` (the last
-    heading above the cell that measured it, "" when no executed notebook of the run tells). Raises
-    FileNotFoundError when the folder holds no measurements.
+    ``folder`` is a run folder such as ``results/mini-short``. The columns are those of ``judged``, and
+    ``section``: the last heading above the cell that measured it, "" when no executed notebook of the run
+    tells. Raises FileNotFoundError when the folder holds no measurements.
     """
-    files = sorted(Path(folder).glob("tables/*_claims.csv"))
-    if not files:
-        raise FileNotFoundError(
-            f"{folder} holds no tables/*_claims.csv: run the notebooks of this profile first"
-        )
-    parts = [pd.read_csv(file).assign(notebook=file.name.removesuffix("_claims.csv")) for file in files]
-    joined = judged(pd.concat(parts, ignore_index=True))
+    joined = judged(measurements(folder))
     stored = [Path(folder, "notebooks", f"{name}.ipynb") for name in NOTEBOOK_OF.values()]
     sections = {}
     for path in filter(Path.exists, stored):
@@ -81,66 +142,128 @@ def verdicts(folder: str | Path) -> pd.DataFrame:
     return joined.assign(section=joined["id"].map(sections).fillna(""))
 
 
-def judged(measured: pd.DataFrame) -> pd.DataFrame:
-    """The claims table joined with measurements (rows of ``MEASURED_COLUMNS``), and the verdicts."""
-    joined = table().merge(measured, on="id", how="left")
-    joined["detectable"] = (joined["high"] - joined["low"]) / 2
-    joined["p_holm"] = joined.groupby("paper")["p"].transform(lambda p: stats.holm(p.to_numpy()))
-    joined["verdict"] = [verdict(row) for row in joined.to_dict("records")]
-    joined["reason"] = joined["reason"].fillna("")
-    return joined
+def measurements(folder: str | Path) -> pd.DataFrame:
+    """What the notebooks of one run measured: rows of ``MEASURED_COLUMNS``, and ``notebook``.
 
-
-def verdict(row: dict) -> str:
-    """The verdict on one joined row: "holds", "does not hold", "undecided", "other data" or "not measured".
-
-    On embedded data the verdict ends with "(embedded)": there it only shows that the machinery works.
+    Raises FileNotFoundError when the folder holds none.
     """
-    if math.isnan(row["measured"]):
-        return "not measured"
-    if row["rule"] == "exact":
-        return "holds" if row["measured"] == 1 else "does not hold"
-    if row["rule"] == "value" and row["source"] != "paper":
-        return "other data"
-    suffix = " (embedded)" if row["source"] == "embedded" else ""
-    return _decided(row) + suffix
+    files = sorted(Path(folder).glob("tables/*_claims.csv"))
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} holds no tables/*_claims.csv: run the notebooks of this profile first"
+        )
+    parts = [pd.read_csv(file).assign(notebook=file.name.removesuffix("_claims.csv")) for file in files]
+    return pd.concat(parts, ignore_index=True)
 
 
-def _decided(row: dict) -> str:
-    low, high, margin = row["low"], row["high"], row["margin"]
-    match row["rule"]:
-        case "value" | "ratio":
-            inside = low - row["tolerance"] <= row["printed"] <= high + row["tolerance"]
-            return "holds" if inside else "does not hold"
-        case "no_effect":
-            return "holds" if low <= 0 <= high else "does not hold"
-        case "positive":
-            return _sided(low > 0, high < 0)
-        case "not_below":
-            return _sided(low > -margin, high < -margin)
-        case "comparable":
-            return _sided(-margin < low and high < margin, low > margin or high < -margin)
-    raise ValueError(f"claim {row['id']} has the unknown rule {row['rule']!r}; valid: {', '.join(RULES)}")
+def judged(measured: pd.DataFrame) -> pd.DataFrame:
+    """The claims table joined with measurements (rows of ``MEASURED_COLUMNS``), and the verdicts.
+
+    Adds the main measurement (its columns, and ``detectable``, half its interval), ``verdict``, ``remark``,
+    ``p_holm``, and as people read them ``shown`` (all that was measured), ``nulls`` and ``learned`` (the
+    condition). A claim whose metrics must agree has the first of them as its main measurement.
+    """
+    measured = _main_first(measured)
+    parts = dict(list(measured.groupby("id", sort=False)))
+    rows = {row["id"]: row for row in table().to_dict("records")}
+    cases = {claim: _cases(part) for claim, part in parts.items()}
+    found = rules.judged(rows, cases, BEING_REDONE)
+    told = pd.DataFrame(
+        [(v.word, v.remark, v.p_holm) for v in found.values()], columns=["verdict", "remark", "p_holm"]
+    )
+    texts = [_texts(row, parts.get(claim, measured.iloc[:0])) for claim, row in rows.items()]
+    effects = measured[measured["part"] == "effect"].drop_duplicates("id").drop(columns=["part", "condition"])
+    joined = table().merge(effects, on="id", how="left")
+    words = [name for name in WORDS if name in effects]
+    joined = joined.assign(
+        **joined[words].fillna(""),
+        met=joined["met"].map(_met),
+        detectable=(joined["high"] - joined["low"]) / 2,
+    )
+    return joined.join(told).join(pd.DataFrame(texts, columns=["shown", "nulls", "learned"]))
 
 
-def _sided(holds: bool, fails: bool) -> str:
-    return "holds" if holds else "does not hold" if fails else "undecided"
+def _main_first(measured: pd.DataFrame) -> pd.DataFrame:
+    """Rows of measurements without empty words, those that judge before those beside them."""
+    measured = measured.assign(**measured[WORDS].fillna(""))
+    return measured.sort_values("axis", key=lambda axis: ~axis.isin(("", *rules.AGREEING)), kind="stable")
 
 
-def _check_id(claim: str) -> None:
-    if claim not in set(table()["id"]):
-        raise ValueError(f"{claim!r} is not an id of claims.csv")
+def _cases(measured: pd.DataFrame) -> list[rules.Case]:
+    """The cases of one claim from its rows, in their order."""
+    groups = measured.groupby(["axis", "case"], sort=False)
+    return [_case(axis, case, rows.to_dict("records")) for (axis, case), rows in groups]
+
+
+def _case(axis: str, case: str, rows: list[dict]) -> rules.Case:
+    parts = {
+        row["part"]: rules.Part(*(row[name] for name in ("measured", "low", "high", "p"))) for row in rows
+    }
+    main = rows[0]
+    return rules.Case(
+        effect=None if math.isnan(main["measured"]) else parts["effect"],
+        beyond={
+            name.removeprefix("beyond: "): part for name, part in parts.items() if name.startswith("beyond: ")
+        },
+        met=_met(main["met"]),
+        axis=axis,
+        case=case,
+        **{name: main[name] for name in ("n", "unit", "source", "reason", "condition")},
+    )
+
+
+def _met(value: object) -> bool | None:
+    """A stored "met" as truth value; None where a row has no condition."""
+    return {"True": True, "False": False}.get(str(value))
+
+
+def _texts(row: dict, parts: pd.DataFrame) -> tuple[str, str, str]:
+    """What was measured in all cases, the null controls and the condition of one claim, as people read them.
+
+    Where a run measured none, the last two are what claims.csv asks for.
+    """
+    records = parts[parts["measured"].notna()].to_dict("records")
+    effects = [part for part in records if part["part"] == "effect"]
+    beyond = {(p["axis"], p["case"], p["part"]): p for p in records}
+    nulls = []
+    for part in (part for part in records if part["part"].startswith("null: ")):
+        name = part["part"].removeprefix("null: ")
+        after = _interval(beyond[part["axis"], part["case"], f"beyond: {name}"])
+        nulls.append(f"{_labelled(part, name)} {_interval(part)}, beyond it {after}")
+    measured = "; ".join(f"{_labelled(part)} {_interval(part, row['rule'])}".strip() for part in effects)
+    told = {"True": "met: ", "False": "not met: "}
+    conditions = [told[str(p["met"])] + p["condition"] for p in effects if str(p["met"]) in told]
+    return measured, "; ".join(nulls) or row["null"], "; ".join(dict.fromkeys(conditions)) or row["condition"]
+
+
+def _labelled(part: dict, name: str = "") -> str:
+    """Which case a number is of, and of what, with a colon; "" for the main one."""
+    axis = "" if part["axis"] in ("", *rules.AGREEING) else part["axis"]
+    label = " ".join(filter(None, (axis, part["case"], name)))
+    return f"{label}:" if label else ""
+
+
+def _interval(part: dict, rule: str = "") -> str:
+    if rule == "exact":
+        return "passed" if part["measured"] == 1 else "failed"
+    if not (math.isfinite(part["low"]) and math.isfinite(part["high"])):
+        return f"{part['measured']:.3g}"
+    return f"{part['measured']:.3g} [{part['low']:.3g}, {part['high']:.3g}]"
 
 
 def readable(joined: pd.DataFrame) -> pd.DataFrame:
-    """A judged table as people read it: id, where, statement, printed, measured, n, data, verdict, and where
-    it was measured (a link to the section, when the table comes from a run folder)."""
+    """A judged table as people read it: id, where, statement, printed, what is measured, its value with
+    interval, null control, condition, n, data, verdict with remark, and where it was measured (a link to the
+    section, when the table comes from a run folder)."""
     rows = joined.to_dict("records")
     shown = joined[["id", "where", "statement"]].assign(printed=[_number(row["printed"]) for row in rows])
-    shown["measured (95 % interval)"] = [_interval(row) for row in rows]
+    shown["what is measured"] = joined["measured_as"]
+    shown["measured (95 % interval)"] = joined["shown"]
+    shown["null control"] = joined["nulls"]
+    shown["condition"] = joined["learned"]
     shown["n"] = [_count(row) for row in rows]
-    shown["data"] = joined["data"].fillna("")
-    shown["verdict"] = [_with_remark(row) for row in rows]
+    shown["data"] = joined["data"]
+    shown["verdict"] = [": ".join(filter(None, (row["verdict"], row["remark"]))) for row in rows]
     if "section" in joined:
         links = [section_link(row) for row in rows]
         shown["measured in"] = [f'<a href="{link}">{link[:2]}</a>' if link else "" for link in links]
@@ -183,36 +306,26 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10_000 else f"{value:g}"
 
 
-def _interval(row: dict) -> str:
-    if math.isnan(row["measured"]):
-        return ""
-    if row["rule"] == "exact":
-        return "passed" if row["measured"] == 1 else "failed"
-    if math.isinf(row["low"]):
-        return f"{row['measured']:.3g}"
-    return f"{row['measured']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-
-
 def _count(row: dict) -> str:
     return "" if math.isnan(row["n"]) or row["rule"] == "exact" else f"{row['n']:.0f} {row['unit']}"
 
 
-def _with_remark(row: dict) -> str:
-    if row["verdict"] == "not measured":
-        return f"not measured: {row['reason'] or 'no notebook of this run measured it'}"
-    if not row["verdict"].startswith("undecided"):
-        return row["verdict"]
-    if row["margin"] > 0:
-        return f"{row['verdict']}; the margin is {row['margin']:g}"
-    seen = f"; smallest visible effect {row['detectable']:.2g}" if math.isfinite(row["detectable"]) else ""
-    return row["verdict"] + seen
-
-
 def verdict_counts(joined: pd.DataFrame) -> pd.DataFrame:
-    """Counts of verdicts (columns, in the order of ``VERDICTS``) by paper (rows, as in ``joined``); embedded
-    verdicts are columns of their own."""
-    counts = pd.crosstab(joined["paper"], joined["verdict"]).loc[joined["paper"].unique()]
-    order = sorted(counts, key=lambda verdict: (VERDICTS.index(verdict.removesuffix(" (embedded)")), verdict))
+    """Counts of verdicts (columns) by paper (rows, as in ``joined``): first those that judge a claim, of
+    embedded data in columns of their own; checks of code and what is only shown come last."""
+    words = joined["verdict"].map(counted_as)
+    counts = pd.crosstab(joined["paper"], words).loc[joined["paper"].unique()]
+    order = sorted(counts, key=lambda word: (ORDER.index(word.removesuffix(" (embedded)")), word))
     counts = counts[order]
     counts.columns.name = None
     return counts.reset_index()
+
+
+def counted_as(verdict: str) -> str:
+    """The verdict without the axis that it depends on."""
+    return re.sub(r"^depends on the [\w ]*\w", "depends", verdict)
+
+
+def counted(joined: pd.DataFrame) -> pd.DataFrame:
+    """The rows that judge a claim of a paper: without checks of code and what is only shown."""
+    return joined[~joined["rule"].isin(["exact", "shown"])]

@@ -38,7 +38,7 @@ def differences(first: Path, second: Path) -> pd.DataFrame:
     either = a["measured"].notna() | b["measured"].notna()
     a, b = a[either].reset_index(drop=True), b[either].reset_index(drop=True)
     shown = [claims.readable(side)["measured (95 % interval)"] for side in (a, b)]
-    data = [side["data"].fillna("none") for side in (a, b)]
+    data = [side["data"].replace("", "none") for side in (a, b)]
     difference = b["measured"] - a["measured"]
     width = np.hypot(a["detectable"], b["detectable"]).replace([0, np.inf], np.nan)
     return pd.DataFrame(

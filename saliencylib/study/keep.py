@@ -14,7 +14,7 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +33,7 @@ from saliencylib.places import ROOT, cache_root, results_root
 from saliencylib.study.sources import code_of
 
 TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
+RECORD_AFTER = 6.0  # the same for one of many jobs, whose outcome is a line
 
 _unseen = 0.0  # seconds of work behind what was read back or done by other processes, so unseen by the clock
 
@@ -257,25 +258,99 @@ def side_by_side(work: Callable, jobs: Iterable[tuple], device: torch.device | N
     joblib runs them, so that whatever back end is active takes them, to other machines too; large arrays are
     shared, not copied. A single job keeps all threads. Progress is shown on a terminal.
     """
+    return [result for result, _ in _as_they_come(work, list(jobs), device)]
+
+
+def recorded_side_by_side(
+    name: str,
+    work: Callable,
+    jobs: Sequence[tuple],
+    marks: Sequence[Mapping[str, object]],
+    keys: Sequence[tuple],
+    device: torch.device | None = None,
+) -> list[pd.DataFrame]:
+    """``side_by_side`` for work that gives a data frame of numbers, with a record of every finished job.
+
+    A job of more than ``RECORD_AFTER`` seconds becomes, as soon as it is done, a line of
+    ``results/kept/<name>.csv``, which is committed: its key, its ``marks`` (what a reader knows it by) and
+    the frame's columns. A job whose key is in the record is not done again, unless ``$SALIENCY_FRESH`` is
+    set. ``keys`` are what a job's outcome depends on beside the code of ``work``, as ``digest`` takes it.
+    """
+    code = code_of(work.__module__)
+    named = [digest(work.__qualname__, code, torch.__version__, *key) for key in keys]
+    record = _read_record(name)
+    missing = [i for i, key in enumerate(named) if key not in record]
+    found = {i: _frame(record[key]) for i, key in enumerate(named) if key in record}
+    for i, (frame, seconds) in zip(
+        missing, _as_they_come(work, [jobs[i] for i in missing], device), strict=True
+    ):
+        found[i] = frame
+        if seconds > RECORD_AFTER:
+            _write_record(name, {named[i]: dict(marks[i]) | _line(frame)})
+    return [found[i] for i in range(len(jobs))]
+
+
+def _as_they_come(work: Callable, jobs: list[tuple], device: torch.device | None) -> Iterator[tuple]:
+    """The result of every job, in order, and the seconds of work behind it."""
     global _unseen
-    jobs, began = list(jobs), time.perf_counter()
     on_gpu = device is not None and device.type == "cuda"
     workers = 1 if on_gpu else min(len(jobs), torch.get_num_threads())
-    bar = tqdm(total=len(jobs), desc=work.__name__.strip("_").replace("_", " "), disable=None)
-    results = []
-    with bar:
+    title = work.__name__.strip("_").replace("_", " ")
+    with tqdm(total=len(jobs), desc=title, disable=None) as bar:
         if workers <= 1:
             for job in jobs:
-                results.append(work(*job))
+                began = _worked()
+                yield work(*job), _worked() - began
                 bar.update()
-            return results
+            return
         pool = Parallel(n_jobs=workers, max_nbytes="1M", return_as="generator")
+        waited = time.perf_counter()
         for result, seconds in pool(delayed(_on_one_thread)(work, job) for job in jobs):
-            results.append(result)
-            _unseen += seconds
+            _unseen += seconds - (time.perf_counter() - waited)  # the clock ran while this process waited
+            yield result, seconds
             bar.update()
-    _unseen -= time.perf_counter() - began  # the clock ran while this process waited
-    return results
+            waited = time.perf_counter()
+
+
+def _record_path(root: Path, name: str) -> Path:
+    return root / "kept" / f"{name}.csv"
+
+
+def _read_record(name: str) -> dict[str, dict[str, str]]:
+    """The lines of a record by key: those of this run's results, and those that came with the study."""
+    lines: dict[str, dict[str, str]] = {}
+    if os.environ.get("SALIENCY_FRESH"):
+        return lines
+    for root in dict.fromkeys((ROOT / "results", results_root())):
+        try:
+            frame = pd.read_csv(_record_path(root, name), dtype=str, keep_default_na=False)
+            lines |= {row.pop("key"): row for row in frame.to_dict("records")}
+        except (OSError, ValueError, KeyError):
+            continue
+    return lines
+
+
+def _write_record(name: str, new: dict[str, dict]) -> None:
+    path = _record_path(results_root(), name)
+    try:
+        known = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        known = pd.DataFrame()
+    added = pd.DataFrame([{"key": key} | line for key, line in new.items()]).astype(str)
+    frame = pd.concat([known, added]).drop_duplicates("key", keep="last").fillna("")
+    marks = [column for column in frame if column != "key"]
+    text = frame.sort_values([*marks, "key"]).to_csv(index=False, lineterminator="\n")
+    write(path, lambda temporary: temporary.write_text(text))
+
+
+def _line(frame: pd.DataFrame) -> dict[str, str]:
+    """A frame of numbers as text, the values of a column side by side."""
+    return {f"{name}:": " ".join(f"{value:.10g}" for value in frame[name]) for name in frame}
+
+
+def _frame(line: Mapping[str, str]) -> pd.DataFrame:
+    columns = {name[:-1]: text.split() for name, text in line.items() if name.endswith(":") and text}
+    return pd.DataFrame({name: pd.to_numeric(values) for name, values in columns.items()})
 
 
 def _on_one_thread(work: Callable, job: tuple) -> tuple[object, float]:

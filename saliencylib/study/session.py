@@ -1,8 +1,9 @@
 """What a notebook is given when it starts: its settings and device, and where its tables and figures go."""
 
+import gzip
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,10 +66,15 @@ class Run:
         return pd.DataFrame({"setting": rows.keys(), "value": [str(value) for value in rows.values()]})
 
     def save_table(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write ``tables/NN_name.csv`` (6 significant digits) and give the frame back for display."""
-        path = self.folder / "tables" / f"{self.notebook[:2]}_{name}.csv"
-        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write(path, lambda temporary: temporary.write_text(text))
+        """Write ``tables/NN_name.csv`` (6 significant digits) and give the frame back for display.
+
+        A name that ends in ".csv.gz" is compressed.
+        """
+        path = self.folder / "tables" / f"{self.notebook[:2]}_{name.removesuffix('.csv.gz')}.csv"
+        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+        if name.endswith(".gz"):
+            path, text = path.with_suffix(".csv.gz"), gzip.compress(text, mtime=0)
+        write(path, lambda temporary: temporary.write_bytes(text))
         return frame
 
     def show(self, figure: Figure, name: str, alt: str, photographs: bool = False) -> Image:
@@ -82,23 +88,39 @@ class Run:
         write(path, lambda temporary: temporary.write_bytes(data))
         return Image(data=data, format=kind, alt=alt)
 
-    def measure(self, claim: str, estimate: Estimate, data: str, source: str) -> None:
+    def measure(
+        self,
+        claim: str,
+        estimate: Estimate,
+        data: str,
+        source: str,
+        *,
+        axis: str = "",
+        case: str = "",
+        nulls: Mapping[str, tuple[Estimate, Estimate]] | None = None,
+        condition: claims.Condition | None = None,
+    ) -> None:
         """Note what was measured for a claim, and mark the cell as the one that did.
 
         ``data`` names the data (and the classifier); ``source`` is "paper" for the paper's own data, "real"
-        or "embedded".
+        or "embedded". ``axis`` and ``case`` name a measurement beside the main one, such as another metric;
+        ``nulls`` and ``condition`` are as ``claims.measured_rows`` takes them; it raises ValueError.
         """
-        self._note(claims.measured_row(claim, estimate, data, source), "measured")
+        options = {"axis": axis, "case": case, "nulls": nulls, "condition": condition}
+        rows = claims.measured_rows(claim, estimate, data, source, **options)
+        self._note(rows, f"measured: {claim}" + (f" ({axis}: {case})" if axis else ""))
 
     def not_measured(self, claim: str, reason: str) -> None:
-        """Note that this run cannot measure a claim, and why."""
-        self._note(claims.unmeasured_row(claim, reason), "not measured")
+        """Note that this run cannot measure a claim, and why; what it had measured for it is dropped."""
+        self.measured = [row for row in self.measured if row["id"] != claim]
+        self._note(claims.unmeasured_rows(claim, reason), f"not measured: {claim}")
 
-    def _note(self, row: dict, word: str) -> None:
-        self.measured = [other for other in self.measured if other["id"] != row["id"]] + [row]
-        text = f"{word}: {row['id']}"
+    def _note(self, rows: list[dict], text: str) -> None:
+        places = {(row["id"], row["axis"], row["case"]) for row in rows}
+        kept = [row for row in self.measured if (row["id"], row["axis"], row["case"]) not in places]
+        self.measured = kept + rows
         data = {"text/plain": text, "text/markdown": f"*{text}*"}
-        display(data, raw=True, metadata={"claims": [row["id"]]})
+        display(data, raw=True, metadata={"claims": [rows[0]["id"]]})
 
     def verdicts(self) -> pd.DataFrame:
         """Write ``tables/NN_claims.csv`` and return this notebook's verdicts as people read them."""

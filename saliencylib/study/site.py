@@ -41,7 +41,8 @@ SITE = ROOT / "site"
 STATIC = Path(__file__).with_name("pages")
 TITLE = "Three saliency papers, rerun: what holds?"
 PICTURE_KINDS = ("image/png", "image/jpeg")
-COLUMNS = ("id", "statement", "printed", "measured (95 % interval)", "n", "data", "verdict")
+COLUMNS = ("id", "statement", "printed", "what is measured", "measured (95 % interval)", "null control")
+COLUMNS += ("condition", "n", "data", "verdict")
 
 SPHINX = {
     "project": TITLE,
@@ -205,8 +206,10 @@ def index_page(folder: Path) -> str:
     summary = markdown_table(["verdict", *papers], [[_badge(name), *counts[name]] for name in counts])
     lines += [
         f"## Verdicts\n\n{summary}",
-        "*Other data*: a printed value that can only be judged on the paper's own data. *Embedded*: data "
-        "that the study makes itself, where a verdict only shows that the machinery works.",
+        "*Other data*: what can only be judged on the paper's own data. *Not telling*: what cannot have the "
+        "property passes, too. *Embedded*: data that the study makes itself, where a verdict only shows that "
+        "the machinery works. Checks of code and what is only shown are no verdicts. The rules were fixed in "
+        "commit {} of {}.".format(*claims.rules_fixed()),
     ]
     readable = claims.readable(joined).assign(link=[*map(_measured_at, joined.to_dict("records"))])
     for paper, rows in readable.groupby(joined["paper"], sort=False):
@@ -231,7 +234,7 @@ def _claims_table(rows: pd.DataFrame) -> str:
 
 def _claim_row(row: Mapping[str, str]) -> str:
     cells = {name: html.escape(row[name]) for name in COLUMNS}
-    verdict, remark = re.match(r"([^;:]+)[;:]? ?(.*)", row["verdict"]).groups()
+    verdict, _, remark = row["verdict"].partition(": ")
     badge = f'<a href="{row["link"]}">{_badge(verdict)}</a>' if row["link"] else _badge(verdict)
     cells["verdict"] = badge + (f" <small>{html.escape(remark)}</small>" if remark else "")
     filled = "".join(f'<td data-label="{name.split(" (")[0]}">{cell}</td>' for name, cell in cells.items())
@@ -239,7 +242,7 @@ def _claim_row(row: Mapping[str, str]) -> str:
 
 
 def _badge(verdict: str) -> str:
-    colour = to_hex(VERDICT_COLOURS[verdict.removesuffix(" (embedded)")])
+    colour = to_hex(VERDICT_COLOURS[claims.counted_as(verdict).removesuffix(" (embedded)")])
     return f'<span class="verdict" style="background-color: {colour}">{verdict}</span>'
 
 

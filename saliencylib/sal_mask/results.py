@@ -1,20 +1,21 @@
 """What the trainings of paper 1 show: tables, paired gains and the estimates behind the verdicts.
 
 A log has a row an epoch of every training, as ``training.accuracies_by_epoch`` gives it: the columns of
-``training.RECIPE_KEYS``, epoch, loss, accuracy, accuracy_even, accuracy_odd. Everything is paired by seed;
-``at`` is a column of ``accuracy_by_training``: "best" (epoch), "last" or "elsewhere". Tables of gains end in
-the columns points, low, high, p, smallest visible and seeds.
+``training.RECIPE_KEYS``, epoch, loss, accuracy, accuracy_even, accuracy_odd, final. Everything is paired by
+seed; ``at`` is a column of ``accuracy_by_training``: "last" (epoch, on all test images: what is judged),
+"best" or "elsewhere". Tables of gains end in the columns points, low, high, p, smallest visible and seeds.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from saliencylib.sal_mask.masks import DEGRADED_MASKS, MASK_CHAIN, PAPER_MASKS
 from saliencylib.sal_mask.training import RECIPE_KEYS
-from saliencylib.stats import Estimate, mean_interval, paired_difference
+from saliencylib.stats import Estimate, mean_interval, paired_difference, power, rank_correlation
+from saliencylib.study.claims import Condition
 
 PRINTED_ACCURACIES = {
     ("alexnet", "plain"): 61.74,
@@ -24,6 +25,7 @@ PRINTED_ACCURACIES = {
     ("nin", "RC"): 59.23,
     ("nin", "Alpha"): 57.83,
 }
+PRINTED_RANGE = (0.70, 2.10)  # points (abstract, section 4.4)
 NETWORK_NAMES = {"alexnet": "AlexNet", "nin": "NIN"}
 MASK_PAIRS = (("RC", "plain"), ("Alpha", "plain"), ("grey", "plain"), ("RC", "grey"), ("Alpha", "grey"))
 CHAIN_STEPS = {
@@ -35,21 +37,22 @@ CHAIN_STEPS = {
 
 
 def accuracy_by_training(log: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy (%) of every training: the columns of ``RECIPE_KEYS``, best, last and elsewhere.
+    """Test accuracy (%) of every training: the columns of ``RECIPE_KEYS``, last, best and elsewhere.
 
-    best is the best epoch's, as the paper reports it, last the last epoch's. elsewhere is the mean of two:
-    the epoch that is best on the test images of even number, judged on those of odd number, and vice versa;
-    so it has the best epoch's advantage without the luck of having been chosen on the images it is judged by.
+    last is the last epoch's on all test images. The other two come from the test images that are looked at
+    after every epoch: best is the best epoch's, as the paper reports it; elsewhere the mean of two, the epoch
+    that is best on the images of even number, judged on those of odd number, and vice versa. So it has the
+    best epoch's advantage without the luck of having been chosen on the images it is judged by.
     """
     rows = []
     for keys, run in log.sort_values("epoch", kind="stable").groupby(RECIPE_KEYS, sort=False):
         even, odd = run["accuracy_even"].to_numpy(), run["accuracy_odd"].to_numpy()
         elsewhere = (odd[even.argmax()] + even[odd.argmax()]) / 2
-        rows.append((*keys, run["accuracy"].max(), run["accuracy"].iloc[-1], elsewhere))
-    return pd.DataFrame(rows, columns=[*RECIPE_KEYS, "best", "last", "elsewhere"])
+        rows.append((*keys, run["final"].iloc[-1], run["accuracy"].max(), elsewhere))
+    return pd.DataFrame(rows, columns=[*RECIPE_KEYS, "last", "best", "elsewhere"])
 
 
-def accuracy_by_seed(log: pd.DataFrame, at: str = "best", **which: object) -> pd.Series:
+def accuracy_by_seed(log: pd.DataFrame, at: str = "last", **which: object) -> pd.Series:
     """The accuracies (%) of the trainings with these keys, by seed.
 
     Raises ValueError when the keys leave no training, or more than one a seed.
@@ -62,18 +65,18 @@ def accuracy_by_seed(log: pd.DataFrame, at: str = "best", **which: object) -> pd
 
 
 def paired_gain(
-    log: pd.DataFrame, of: Mapping[str, object], over: Mapping[str, object], at: str = "best"
+    log: pd.DataFrame, of: Mapping[str, object], over: Mapping[str, object], at: str = "last"
 ) -> Estimate:
     """Accuracy of the trainings ``of`` minus those ``over``, in points, over the seeds that both have."""
     return mean_interval((accuracy_by_seed(log, at, **of) - accuracy_by_seed(log, at, **over)).dropna())
 
 
-def mask_gain(log: pd.DataFrame, network: str, mask: str, over: str = "plain", at: str = "best") -> Estimate:
+def mask_gain(log: pd.DataFrame, network: str, mask: str, over: str = "plain", at: str = "last") -> Estimate:
     """Accuracy of ``mask`` minus that of ``over`` in points, paired by seed, on one network."""
     return paired_gain(log, {"network": network, "mask": mask}, {"network": network, "mask": over}, at)
 
 
-def gains_over_plain(log: pd.DataFrame, *by: str, at: str = "best") -> pd.DataFrame:
+def gains_over_plain(log: pd.DataFrame, *by: str, at: str = "last") -> pd.DataFrame:
     """The gain of all masked trainings over plain ones, a row for each combination of the keys ``by``.
 
     They are compared with the plain trainings of the same network and, when ``by`` has it, width.
@@ -85,41 +88,123 @@ def gains_over_plain(log: pd.DataFrame, *by: str, at: str = "best") -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+def learned(log: pd.DataFrame, classes: int, **which: object) -> Condition:
+    """The condition that the trainings with these keys are right 3 times as often as chance, on average."""
+    mean, chance = accuracy_by_seed(log, **which).mean(), 100 / classes
+    words = " ".join(str(which[key]) for key in ("network", "mask", "connection") if key in which)
+    return Condition(bool(mean >= 3 * chance), f"{words} {mean:.1f} %, 3 times chance {3 * chance:.0f} %")
+
+
 def accuracy_table(log: pd.DataFrame, network: str, data_name: str) -> pd.DataFrame:
     """Table 1 or 2: a row a mask with the printed accuracy and ours in %.
 
-    The interval (low, high) is that of the best epoch's mean. The last columns say what choosing the epoch on
-    the test set is worth: best minus last epoch, and best minus the epoch chosen on the other half.
+    Ours is the last epoch's on all test images with its interval (low, high); beside it the best epoch, as
+    the paper chose it, and the epoch chosen on the other half of the images that it is judged on.
     """
     rows = []
     for mask in PAPER_MASKS:
         runs = accuracy_by_training(log.query("network == @network and mask == @mask"))
-        best = mean_interval(runs["best"])
+        last = mean_interval(runs["last"])
         rows.append(
             {
                 "mask": mask,
                 "printed (STL-10, best epoch)": PRINTED_ACCURACIES.get((network, mask), np.nan),
-                f"best epoch ({data_name})": best.value,
-                "low": best.low,
-                "high": best.high,
-                "last epoch": runs["last"].mean(),
-                "best minus last": (runs["best"] - runs["last"]).mean(),
-                "best minus chosen on other half": (runs["best"] - runs["elsewhere"]).mean(),
-                "seeds": best.n,
+                f"last epoch ({data_name})": last.value,
+                "low": last.low,
+                "high": last.high,
+                "best epoch": runs["best"].mean(),
+                "epoch chosen on other half": runs["elsewhere"].mean(),
+                "seeds": last.n,
             }
         )
     return pd.DataFrame(rows)
 
 
 def gains_table(log: pd.DataFrame) -> pd.DataFrame:
-    """Paired gains over plain and over grey: a row a network, comparison and epoch ("best" or "last")."""
+    """Paired gains over plain and over grey: a row a network, comparison and epoch ("last", "best" or
+    "elsewhere", the columns of ``accuracy_by_training``)."""
     rows = []
     for network in log["network"].unique():
         for mask, over in MASK_PAIRS:
-            for at in ("best", "last"):
+            for at in ("last", "best", "elsewhere"):
                 names = {"network": network, "comparison": f"{mask} minus {over}", "epoch": at}
                 rows.append(names | mask_gain(log, network, mask, over, at).row("points", "seeds"))
     return pd.DataFrame(rows)
+
+
+def power_table(log: pd.DataFrame) -> pd.DataFrame:
+    """How surely so many seeds would have seen the printed gains: a row a network and mask.
+
+    Columns network, mask, printed (points), deviation (of the paired differences, points), seeds, power (the
+    probability that a two-sided test at 5 % finds a gain of that size).
+    """
+    rows = []
+    for (network, mask), accuracy in PRINTED_ACCURACIES.items():
+        if mask == "plain":
+            continue
+        printed = accuracy - PRINTED_ACCURACIES[network, "plain"]
+        of, plain = (accuracy_by_seed(log, network=network, mask=name) for name in (mask, "plain"))
+        pairs = (of - plain).dropna()
+        deviation = float(pairs.std(ddof=1))
+        rows.append((network, mask, printed, deviation, len(pairs), power(deviation, len(pairs), printed)))
+    return pd.DataFrame(rows, columns=["network", "mask", "printed", "deviation", "seeds", "power"])
+
+
+def gain_range_table(log: pd.DataFrame) -> pd.DataFrame:
+    """The gains over plain beside the range that the paper names, .70 to 2.10 points (SM-X6).
+
+    A row a network and mask: points with interval, and whether the whole interval lies within the range.
+    """
+    rows = []
+    for network in log["network"].unique():
+        for mask in ("RC", "Alpha"):
+            found = mask_gain(log, network, mask)
+            inside = found.low >= PRINTED_RANGE[0] and found.high <= PRINTED_RANGE[1]
+            row = {"network": network, "mask": mask} | found.row("points", "seeds")
+            rows.append(row | {"wholly inside": inside})
+    return pd.DataFrame(rows)
+
+
+def picking_table(log: pd.DataFrame, network: str, masks: Sequence[str]) -> pd.DataFrame:
+    """What picking the best of several maps gains by picking alone (SM-X7).
+
+    For every k the best of all sets of k maps is picked by its mean gain over plain on the seeds of even
+    place and judged on those of odd place, and vice versa: columns maps (k), picked (the gain on the seeds
+    that it was picked on), judged (on the others), both in points, and luck (their difference).
+    """
+    plain = accuracy_by_seed(log, network=network, mask="plain")
+    columns = {mask: accuracy_by_seed(log, network=network, mask=mask) - plain for mask in masks}
+    gains = pd.DataFrame(columns).dropna()
+    halves = gains.iloc[::2].mean(), gains.iloc[1::2].mean()
+    rows = []
+    for k in range(1, len(masks) + 1):
+        found = []
+        for some in map(list, combinations(masks, k)):
+            for one, other in (halves, halves[::-1]):
+                best = one[some].idxmax()
+                found.append((one[best], other[best]))
+        picked, judged = np.mean(found, axis=0)
+        rows.append((k, picked, judged, picked - judged))
+    return pd.DataFrame(rows, columns=["maps", "picked", "judged", "luck"])
+
+
+def learning_rate_table(log: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy (%) by mask and learning rate, with interval: learning_rate, mask, accuracy, low, high, seeds.
+
+    ``log`` holds trainings of one network whose test images are held-out training images.
+    """
+    rows = []
+    for (rate, mask), runs in accuracy_by_training(log).groupby(["learning_rate", "mask"], sort=False):
+        found = mean_interval(runs["last"])
+        numbers = {"accuracy": found.value, "low": found.low, "high": found.high, "seeds": found.n}
+        rows.append({"learning_rate": rate, "mask": mask} | numbers)
+    return pd.DataFrame(rows)
+
+
+def best_rates(table: pd.DataFrame) -> dict[str, float]:
+    """The learning rate with the highest accuracy for each mask of a ``learning_rate_table``."""
+    best = table.loc[table.groupby("mask", sort=False)["accuracy"].idxmax()]
+    return dict(zip(best["mask"], best["learning_rate"], strict=True))
 
 
 def selection_table(log: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +252,7 @@ def chain_words(chain: pd.DataFrame) -> list[str]:
 def averaged_minus_raw(log: pd.DataFrame) -> Estimate:
     """Accuracy with the averaged minus with the raw mask, points, mean over all masks, by seed (SM-X1)."""
     table = accuracy_by_training(log.query("connection in ('first', 'raw') and mask != 'plain'"))
-    means = table.groupby(["connection", "seed"])["best"].mean()
+    means = table.groupby(["connection", "seed"])["last"].mean()
     return paired_difference(means["first"], means["raw"])
 
 
@@ -214,19 +299,14 @@ def quality_table(log: pd.DataFrame, quality: Mapping[str, float]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def quality_correlation(
-    log: pd.DataFrame, quality: Mapping[str, float], only: Sequence[str] | None = None
-) -> Estimate:
-    """Spearman's rank correlation of map quality and accuracy gain over masks, one a seed (SM-X2).
+def quality_correlation(table: pd.DataFrame, kind: str = "degraded truth") -> Estimate:
+    """Spearman's rank correlation of map quality and accuracy gain over the masks of one kind (SM-X2).
 
-    Over all masks of ``quality``, or over those of ``only``.
+    ``table`` is a ``quality_table``; the exact mask itself is left out, since it shows the digit. p is that
+    of a permutation of the masks.
     """
-    names = [name for name in quality if only is None or name in only]
-    plain = accuracy_by_seed(log, mask="plain")
-    table = pd.DataFrame({name: accuracy_by_seed(log, mask=name) - plain for name in names}).dropna()
-    aucs = [quality[name] for name in names]
-    ranks = [spearmanr(aucs, row).statistic for row in table.to_numpy()]
-    return mean_interval(np.array(ranks), limits=(-1, 1))
+    rows = table[(table["kind"] == kind) & (table["mask"] != "true")]
+    return rank_correlation(rows["auc"], rows["points"], unit="masks")
 
 
 def loss_table(elsewhere: pd.DataFrame, clean: str) -> pd.DataFrame:
@@ -246,12 +326,19 @@ def loss_table(elsewhere: pd.DataFrame, clean: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spared_by_masks(elsewhere: pd.DataFrame, clean: str, images: str) -> Estimate:
-    """Plain's loss of accuracy minus the mean loss with RC and Alpha masks, in points, by seed (SM-X3)."""
+def lost_by_seed(elsewhere: pd.DataFrame, clean: str, images: str) -> pd.DataFrame:
+    """Accuracy (points) that each mask (columns) loses from the images ``clean`` to others, by seed."""
     table = elsewhere.pivot(index="seed", columns=["images", "mask"], values="accuracy")
-    lost = table[clean] - table[images]
+    return table[clean] - table[images]
+
+
+def spared_by_masks(lost: pd.DataFrame, over: str = "plain") -> Estimate:
+    """What ``over`` loses minus the mean loss with RC and Alpha masks, in points, by seed (SM-X3a, b).
+
+    ``lost`` is what ``lost_by_seed`` gives.
+    """
     masked = [mask for mask in ("RC", "Alpha") if mask in lost]
-    return paired_difference(lost["plain"], lost[masked].mean(axis=1))
+    return paired_difference(lost[over], lost[masked].mean(axis=1))
 
 
 def share_of_epochs_above(log: pd.DataFrame, network: str, after: float = 0.0) -> Estimate:
@@ -267,7 +354,7 @@ def share_of_epochs_above(log: pd.DataFrame, network: str, after: float = 0.0) -
 
 def gain_on_both_networks(log: pd.DataFrame) -> Estimate:
     """The smaller of the two networks' mean gains over RC and Alpha, in points, by seed (SM-X4)."""
-    table = accuracy_by_training(log).pivot(index=["network", "seed"], columns="mask", values="best")
+    table = accuracy_by_training(log).pivot(index=["network", "seed"], columns="mask", values="last")
     gains = table[["RC", "Alpha"]].mean(axis=1) - table["plain"]
     by_network = [mean_interval(gains[network]) for network in gains.index.unique("network")]
     return min(by_network, key=lambda estimate: estimate.value)

@@ -131,7 +131,10 @@ def staged(notebook: NotebookNode, note: str) -> NotebookNode:
     Raises ValueError for a figure without alternative text.
     """
     measured: dict[int, list[str]] = {}
+    known = set(claims.table()["id"])  # a run of an earlier edition may have measured others
     for claim, index in claims.measuring_cells(notebook).items():
+        if claim not in known:
+            continue
         link = f'<a id="measured-{claim}" href="index.html#claim-{claim}">{claim}</a>'
         measured.setdefault(index, []).append(link)
     page = nbformat.v4.new_notebook(metadata=notebook.metadata)

@@ -12,7 +12,7 @@ from saliencylib import figures
 from saliencylib.metrics import cc
 from saliencylib.sal_mask.masks import MASK_CHAIN, PAPER_MASKS, SALIENCY_MASKS, SIDE_CONTROLS
 from saliencylib.sal_mask.network import SalMask
-from saliencylib.sal_mask.results import NETWORK_NAMES, PRINTED_ACCURACIES, share_of_epochs_above
+from saliencylib.sal_mask.results import NETWORK_NAMES, PRINTED_ACCURACIES, best_rates, share_of_epochs_above
 from saliencylib.stats import Estimate, bootstrap_interval, mean_interval
 
 _CONTROLS = (*MASK_CHAIN[2:-1], *SIDE_CONTROLS)
@@ -130,7 +130,7 @@ def figure_accuracy_curves(
 
 def figure_accuracy_gains(gains: pd.DataFrame, data_name: str) -> Figure:
     """Paired gains in points with 95 % intervals, for both networks, beside the printed gains."""
-    rows = gains.query("epoch == 'best'")
+    rows = gains.query("epoch == 'last'")
     masked = rows[rows["comparison"].isin(["RC minus plain", "Alpha minus plain"])]
     title = f"{int((masked['low'] > 0).sum())} of {len(masked)} masked networks are clearly better than plain"
     figure = _gains(rows, "comparison", "difference (points)", title, data_name)
@@ -152,6 +152,21 @@ def figure_epoch_selection(table: pd.DataFrame, data_name: str) -> Figure:
     title = f"Choosing the epoch on the test set adds up to {table['points'].max():.1f} points"
     below = f"{table['trainings'].max()} trainings a network, 95 % t intervals, data: {data_name}"
     return figures.forest(rows, "points", "rival", "best epoch minus rival (points)", title, below, width=7.0)
+
+
+def figure_learning_rates(table: pd.DataFrame, data_name: str) -> Figure:
+    """Held-out accuracy against the learning rate, a line a mask, from ``results.learning_rate_table``."""
+    best = best_rates(table)
+    same = "the same rate is" if len(set(best.values())) == 1 else f"{len(set(best.values()))} rates are"
+    title = f"For {len(best)} masks {same} best; plain is at {best['plain']:g}"
+    below = f"{table['seeds'].max()} seeds, 95 % t intervals, held-out training images, data: {data_name}"
+    labels = ("learning rate", "accuracy (%)", title, below)
+    figure = figures.lines(table, "learning_rate", "accuracy", "mask", *labels, palette=MASK_COLOURS)
+    for axes in figure.axes:
+        axes.set_xscale("log", base=2)
+        ticks = sorted(table["learning_rate"].unique())
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    return figure
 
 
 def figure_mask_controls(controls: pd.DataFrame, data_name: str) -> Figure:
@@ -215,13 +230,14 @@ def figure_network_widths(widths: pd.DataFrame, data_name: str) -> Figure:
 
 
 def figure_gain_by_quality(table: pd.DataFrame, correlation: Estimate, data_name: str) -> Figure:
-    """Gain over plain of masks from the best to the worst, from ``results.quality_table`` (SM-X2)."""
+    """Gain over grey of masks from the best to the worst, from ``results.quality_table`` (SM-X2)."""
     neither = "Worse" if correlation.high < 0 else "Neither better nor worse"
     word = "Better" if correlation.low > 0 else neither
-    title = f"{word} maps go with larger gains (rank correlation {correlation.value:.2f})"
-    names, below = "mask (AUC against the object)", f"{correlation.n} seeds, {PAIRED}, data: {data_name}"
+    title = f"{word} masks go with larger gains (degraded truth: rank correlation {correlation.value:.2f})"
+    names, below = "mask (AUC against the object)", f"{_count(table)}, {PAIRED}, data: {data_name}"
     rows = table.assign(**{names: [f"{row.mask} ({row.auc:.2f})" for row in table.itertuples()]})
-    return figures.forest(rows, "points", names, GAIN, title, f"{below} (embedded)", colours="kind")
+    gain = "gain over grey (points)"
+    return figures.forest(rows, "points", names, gain, title, f"{below} (embedded)", colours="kind")
 
 
 def figure_accuracy_lost(tables: Mapping[str, pd.DataFrame], data_name: str) -> Figure:

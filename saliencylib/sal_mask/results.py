@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from saliencylib.sal_mask.masks import DEGRADED_MASKS, MASK_CHAIN, PAPER_MASKS
+from saliencylib.sal_mask.masks import DEGRADED_MASKS, EXACT_MASKS, MASK_CHAIN, PAPER_MASKS
 from saliencylib.sal_mask.training import RECIPE_KEYS
 from saliencylib.stats import Estimate, mean_interval, paired_difference, power, rank_correlation
 from saliencylib.study.claims import Condition
@@ -37,19 +37,21 @@ CHAIN_STEPS = {
 
 
 def accuracy_by_training(log: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy (%) of every training: the columns of ``RECIPE_KEYS``, last, best and elsewhere.
+    """Test accuracy (%) of every training: the columns of ``RECIPE_KEYS``, last, best, elsewhere and ended.
 
-    last is the last epoch's on all test images. The other two come from the test images that are looked at
+    last is the last epoch's on all test images. The others come from the test images that are looked at
     after every epoch: best is the best epoch's, as the paper reports it; elsewhere the mean of two, the epoch
     that is best on the images of even number, judged on those of odd number, and vice versa. So it has the
-    best epoch's advantage without the luck of having been chosen on the images it is judged by.
+    best epoch's advantage without the luck of having been chosen on the images it is judged by. ended is the
+    last epoch's on the same images.
     """
     rows = []
     for keys, run in log.sort_values("epoch", kind="stable").groupby(RECIPE_KEYS, sort=False):
         even, odd = run["accuracy_even"].to_numpy(), run["accuracy_odd"].to_numpy()
         elsewhere = (odd[even.argmax()] + even[odd.argmax()]) / 2
-        rows.append((*keys, run["final"].iloc[-1], run["accuracy"].max(), elsewhere))
-    return pd.DataFrame(rows, columns=[*RECIPE_KEYS, "last", "best", "elsewhere"])
+        ended = run["accuracy"].iloc[-1]
+        rows.append((*keys, run["final"].iloc[-1], run["accuracy"].max(), elsewhere, ended))
+    return pd.DataFrame(rows, columns=[*RECIPE_KEYS, "last", "best", "elsewhere", "ended"])
 
 
 def accuracy_by_seed(log: pd.DataFrame, at: str = "last", **which: object) -> pd.Series:
@@ -90,9 +92,13 @@ def gains_over_plain(log: pd.DataFrame, *by: str, at: str = "last") -> pd.DataFr
 
 def learned(log: pd.DataFrame, classes: int, **which: object) -> Condition:
     """The condition that the trainings with these keys are right 3 times as often as chance, on average."""
-    mean, chance = accuracy_by_seed(log, **which).mean(), 100 / classes
     words = " ".join(str(which[key]) for key in ("network", "mask", "connection") if key in which)
-    return Condition(bool(mean >= 3 * chance), f"{words} {mean:.1f} %, 3 times chance {3 * chance:.0f} %")
+    return _condition(accuracy_by_seed(log, **which).mean(), classes, words)
+
+
+def _condition(accuracy: float, classes: int, words: str) -> Condition:
+    least = 300 / classes
+    return Condition(bool(accuracy >= least), f"{words} {accuracy:.1f} %, 3 times chance {least:.0f} %")
 
 
 def accuracy_table(log: pd.DataFrame, network: str, data_name: str) -> pd.DataFrame:
@@ -214,7 +220,7 @@ def selection_table(log: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for network, runs in accuracy_by_training(log).groupby("network", sort=False):
-        for column, rival in {"last": "last epoch", "elsewhere": "epoch chosen on the other half"}.items():
+        for column, rival in {"ended": "last epoch", "elsewhere": "epoch chosen on the other half"}.items():
             excess = mean_interval(runs["best"] - runs[column], unit="trainings")
             rows.append({"network": network, "rival": rival} | excess.row("points", "trainings"))
     return pd.DataFrame(rows)
@@ -286,26 +292,41 @@ def width_table(log: pd.DataFrame) -> pd.DataFrame:
 
 
 def quality_table(log: pd.DataFrame, quality: Mapping[str, float]) -> pd.DataFrame:
-    """The gain over plain of every mask with a known quality, best mask first.
+    """The gain over a uniform grey of every mask with a known quality, best mask first.
 
-    ``quality`` is the mean AUC against the object by mask. Rows mask, kind ("degraded truth" or "computed
-    map"), auc, points, interval.
+    ``quality`` is the mean AUC against the object by mask. Rows mask, kind ("degraded truth", "computed map"
+    or "exact place"), auc, points, interval. Counted from grey, since a mask of any kind may gain.
     """
     rows = []
     for mask, auc in sorted(quality.items(), key=lambda pair: -pair[1]):
-        kind = "degraded truth" if mask in ("true", *DEGRADED_MASKS) else "computed map"
-        found = paired_gain(log, {"mask": mask}, {"mask": "plain"})
-        rows.append({"mask": mask, "kind": kind, "auc": auc} | found.row("points", "seeds"))
+        found = paired_gain(log, {"mask": mask}, {"mask": "grey"})
+        rows.append({"mask": mask, "kind": _kind(mask), "auc": auc} | found.row("points", "seeds"))
     return pd.DataFrame(rows)
+
+
+def quality_by_seed(log: pd.DataFrame, quality: Mapping[str, float]) -> pd.DataFrame:
+    """Every training behind a ``quality_table``: mask, kind, auc, seed, points (over grey), plain (%)."""
+    plain, grey = (accuracy_by_seed(log, mask=mask) for mask in ("plain", "grey"))
+    rows = [
+        (mask, _kind(mask), auc, seed, accuracy - grey[seed], plain[seed])
+        for mask, auc in quality.items()
+        for seed, accuracy in accuracy_by_seed(log, mask=mask).items()
+    ]
+    return pd.DataFrame(rows, columns=["mask", "kind", "auc", "seed", "points", "plain"])
+
+
+def _kind(mask: str) -> str:
+    if mask in DEGRADED_MASKS:
+        return "degraded truth"
+    return "exact place" if mask in EXACT_MASKS else "computed map"
 
 
 def quality_correlation(table: pd.DataFrame, kind: str = "degraded truth") -> Estimate:
     """Spearman's rank correlation of map quality and accuracy gain over the masks of one kind (SM-X2).
 
-    ``table`` is a ``quality_table``; the exact mask itself is left out, since it shows the digit. p is that
-    of a permutation of the masks.
+    ``table`` is a ``quality_table``. p is that of a permutation of the masks.
     """
-    rows = table[(table["kind"] == kind) & (table["mask"] != "true")]
+    rows = table[table["kind"] == kind]
     return rank_correlation(rows["auc"], rows["points"], unit="masks")
 
 
@@ -332,6 +353,26 @@ def lost_by_seed(elsewhere: pd.DataFrame, clean: str, images: str) -> pd.DataFra
     return table[clean] - table[images]
 
 
+def lost_table(tested: Mapping[str, tuple[pd.DataFrame, str]], data_name: str) -> pd.DataFrame:
+    """What every training loses, a row each: seed, mask, images, lost (points), clean (accuracy, %), data.
+
+    ``tested`` gives for the changed images' name the log and the name of the unchanged ones.
+    """
+    parts = []
+    for images, (elsewhere, clean) in tested.items():
+        lost = lost_by_seed(elsewhere, clean, images).melt(value_name="lost", ignore_index=False)
+        before = elsewhere.query("images == @clean").set_index(["seed", "mask"])["accuracy"].rename("clean")
+        parts.append(lost.reset_index().assign(images=images).join(before, on=["seed", "mask"]))
+    return pd.concat(parts, ignore_index=True).assign(data=data_name)
+
+
+def learned_elsewhere(elsewhere: pd.DataFrame, clean: str, classes: int) -> Condition:
+    """``learned`` for the plain network on the unchanged images ``clean``."""
+    return _condition(
+        elsewhere.query("images == @clean and mask == 'plain'")["accuracy"].mean(), classes, "plain"
+    )
+
+
 def spared_by_masks(lost: pd.DataFrame, over: str = "plain") -> Estimate:
     """What ``over`` loses minus the mean loss with RC and Alpha masks, in points, by seed (SM-X3a, b).
 
@@ -341,15 +382,17 @@ def spared_by_masks(lost: pd.DataFrame, over: str = "plain") -> Estimate:
     return paired_difference(lost[over], lost[masked].mean(axis=1))
 
 
-def share_of_epochs_above(log: pd.DataFrame, network: str, after: float = 0.0) -> Estimate:
-    """Share of epochs with the mean of RC and Alpha above plain, minus one half, by seed (Figures 6, 7).
+def share_of_epochs_above(
+    log: pd.DataFrame, network: str, after: float = 0.0, masks: Sequence[str] = ("RC", "Alpha")
+) -> Estimate:
+    """Share of epochs with the mean of the masks above plain, minus one half, by seed (Figures 6, 7).
 
     ``after`` leaves out the first share of the epochs; one third is the paper's first learning-rate step.
     """
     kept = log.query("network == @network and epoch > @after * epoch.max()")
     table = kept.pivot(index=["seed", "epoch"], columns="mask", values="accuracy")
-    above = table[["RC", "Alpha"]].mean(axis=1) > table["plain"]
-    return mean_interval(above.groupby("seed").mean() - 0.5)
+    above = table[list(masks)].mean(axis=1) > table["plain"]
+    return mean_interval(above.groupby("seed").mean() - 0.5, limits=(-0.5, 0.5))
 
 
 def gain_on_both_networks(log: pd.DataFrame) -> Estimate:

@@ -82,17 +82,20 @@ def figure_over_fitting(trained: Sequence[GazeTraining], data_name: str) -> Figu
 
 
 def figure_4(trained: GazeTraining, start: np.ndarray) -> Figure:
-    """Figure 4: the filters of the first convolution (maps, 3, 5, 5), below the ``start`` they had.
-
-    Every filter is drawn on its own range.
-    """
+    """Figure 4: the filters of the first convolution (maps, 3, 5, 5), the ``start`` they had, and the change
+    between, every tile on its own range."""
     filters = trained.model.conv1.weight.detach().float().cpu().numpy()
-    likeness = np.corrcoef(filters.ravel(), start.ravel())[0, 1]
-    tiles = [[((w - w.min()) / np.ptp(w)).transpose(1, 2, 0) for w in part] for part in (start, filters)]
-    rows = [part[first : first + 8] for first in range(0, len(filters), 8) for part in tiles]
-    names = ["start", "trained"] * (len(rows) // 2)
-    title = f"First-layer filters correlate {likeness:.2f} with their random start"
-    below = f"n = {len(filters)} filters, each on its own range; {trained.recipe.name}, "
+    change = filters - start
+    moved = 100 * np.sqrt(np.square(change).sum() / np.square(start).sum())
+    kinds = {"start": start, "trained": filters, "change": change}
+    tiles = {
+        name: [((w - w.min()) / max(np.ptp(w), 1e-12)).transpose(1, 2, 0) for w in part]
+        for name, part in kinds.items()
+    }
+    rows = [part[first : first + 8] for first in range(0, len(filters), 8) for part in tiles.values()]
+    names = list(kinds) * (len(rows) // len(kinds))
+    title = f"Training changes the first-layer filters by {moved:.0f} % of their size"
+    below = f"n = {len(filters)} filters, each tile on its own range; {trained.recipe.name}, "
     below += f"seed {trained.recipe.seed}, epoch {trained.best_epoch}"
     return figures.grid(rows, names, [""] * 8, title, below, side=0.8)
 
@@ -153,7 +156,7 @@ def figure_centre_bias(
     apart = levels["MSE"] - levels["L1"]
     title = f"MSE minus L1: {difference.value:.2f}; mean map minus median map: {apart:.2f}"
     below = f"n = {len(wide)} seeds, a line each, mean over {images} images; data: {data_name}\n"
-    below += "dashed: the constant that is best for the loss (mean map for MSE, median map for L1)"
+    below += "dashed: the mean map (MSE) and the median map (L1)"
     figure = figures.paired(wide, "loss", "CC with the mean map", title, below)
     for place, (name, colour) in enumerate(zip(wide, figures.PALETTE, strict=False)):
         figure.axes[0].hlines(levels[name], place - 0.2, place + 0.2, color=colour, linestyle="--")

@@ -17,15 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from saliencylib import stats
-from saliencylib.data.fixations import fixation_set, osie_mouse
+from saliencylib.data.fixations import fixation_set
 from saliencylib.data.registry import DataInvalid, DataNotFound
-from saliencylib.shallow_cnn.gaze import (
-    MOUSE_SIGMA,
-    from_fixations,
-    gaze_pairs,
-    held_out,
-    training_and_validation,
-)
+from saliencylib.shallow_cnn.gaze import from_fixations, gaze_pairs, held_out, training_and_validation
 from saliencylib.shallow_cnn.network import INPUT_SIZE, ShallowSaliencyCNN, shallow_saliency_cnn
 from saliencylib.shallow_cnn.results import correlations, correlations_with_others
 from saliencylib.shallow_cnn.training import (
@@ -40,7 +34,7 @@ from saliencylib.study.keep import write
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 WEIGHTS_REMEDY = "get it again with git checkout, or train it with python -m saliencylib.shallow_cnn.shipped"
 # Sets whose licence (MIT) lets what was learned from them be given away.
-TRAINED_ON = ("crowd", "scene", "osie_mouse")
+TRAINED_ON = ("crowd", "scene", "osie")
 # Few enough weights for a repository: a quarter of the maps, a sixteenth of the full layer.
 SHIPPED_RECIPE = replace(GAZE_RECIPES["stopped in time"], loss="kl")
 
@@ -75,13 +69,13 @@ def predicted_gaze(model: ShallowSaliencyCNN, picture: Image.Image) -> np.ndarra
 
 
 def shipped_pairs() -> tuple[GazePairs, GazePairs]:
-    """Training and validation pairs of ``TRAINED_ON``, as in notebook 02: the osie images that its tests see
-    are left out, and every tenth of the others validates."""
-    eye = [from_fixations(fixation_set(name)) for name in TRAINED_ON[:-1]]
-    mouse = osie_mouse()
-    rest = from_fixations(mouse.select(~held_out(mouse.names)), sigma=MOUSE_SIGMA)
+    """Training and validation pairs of ``TRAINED_ON``, eye data all: the osie images that notebook 02 tests
+    on are left out, and every tenth of the others validates."""
+    sets = {name: fixation_set(name) for name in TRAINED_ON}
+    rest = sets.pop("osie")
+    rest = from_fixations(rest.select(~held_out(rest.names)))
     training, validation = training_and_validation(rest)
-    return gaze_pairs([*eye, training]), gaze_pairs([validation])
+    return gaze_pairs([*map(from_fixations, sets.values()), training]), gaze_pairs([validation])
 
 
 def train_shipped_network(path: Path = WEIGHTS) -> Mapping[str, str]:

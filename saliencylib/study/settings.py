@@ -7,25 +7,32 @@ from collections.abc import Mapping
 
 from saliencylib.study.plan import RUNS
 
-# Paper 1. `..._per_class` None: all images. `shrink` averages images and maps over so many pixels. `seeds`
-# are those of the main comparison, `few_seeds` those of the others. `digits` are the trainings on the
-# embedded set, with the exact mask degraded in so many `steps`.
+# Paper 1. `pool_per_class` and `test_per_class` images of each class are read (None: all), of which each seed
+# draws `train_per_class` (0: all). `rates` are the learning rates that are tried. `seeds` are those of the
+# main comparison, the other `..._seeds` those of its parts, `all_seeds` those on all training images.
+# `digits` are the trainings on the embedded set, with the exact mask degraded in so many `steps`.
 _SAL_MASK = {
     "shrink": 1,
+    "pool_per_class": None,
     "train_per_class": 100,
-    "test_per_class": 100,
-    "seeds": 6,
-    "few_seeds": 3,
-    "epochs": {"alexnet": 8, "nin": 16},
-    "widths": {"alexnet": 0.25, "nin": 0.125},
+    "test_per_class": None,
+    "seeds": 90,
+    "few_seeds": 6,
+    "raw_seeds": 10,
+    "all_seeds": 10,
+    "rates": (0.0005, 0.001, 0.002, 0.004),
+    "rate_seeds": 6,
+    "epochs": {"alexnet": 8, "nin": 24},
+    "widths": {"alexnet": 0.25, "nin": 0.25},
     "dropout": 0.0,
     "batch": 16,
     "optimiser": "adamw",
-    "learning_rates": {"alexnet": 0.001, "nin": 0.002},
+    "learning_rates": {"alexnet": 0.001, "nin": 0.004},
     "width_shrink": 2,
     "second": None,
+    "second_per_class": 100,
     "second_shrink": 1,
-    "digits": {"train": 1000, "test": 300, "shrink": 3, "seeds": 4, "steps": 10},
+    "digits": {"train": 1000, "test": 300, "shrink": 3, "seeds": 20, "graded_seeds": 6, "steps": 10},
     "noise_masks": ("plain", "grey", "RC", "Alpha", "true"),
     "quality_data": "rc_reference",
     "quality_images": 100,
@@ -34,17 +41,22 @@ _SAL_MASK = {
 }
 _SAL_MASK_QUICK = {
     "shrink": 3,
-    "train_per_class": 30,
+    "pool_per_class": 40,
+    "train_per_class": 0,
     "test_per_class": 20,
-    "seeds": 2,
+    "seeds": 6,
     "few_seeds": 2,
-    "epochs": {"alexnet": 6, "nin": 4},
+    "raw_seeds": 2,
+    "all_seeds": 0,
+    "rates": (0.001, 0.002, 0.004),
+    "rate_seeds": 2,
+    "epochs": {"alexnet": 8, "nin": 4},
     "widths": {"alexnet": 0.125, "nin": 0.125},
     "batch": 8,
     "learning_rates": {"alexnet": 0.002, "nin": 0.005},
     "width_shrink": 6,
-    "digits": {"train": 200, "test": 200, "shrink": 3, "seeds": 2, "steps": 2},
-    "noise_masks": ("plain", "RC", "true"),
+    "digits": {"train": 400, "test": 200, "shrink": 3, "seeds": 6, "graded_seeds": 2, "steps": 6},
+    "noise_masks": ("plain", "grey", "RC", "true"),
     "quality_data": "cluttered digits",
     "quality_images": 20,
     "width_networks": ("alexnet",),
@@ -52,9 +64,9 @@ _SAL_MASK_QUICK = {
     "shown": "cluttered digits",
 }
 _SAL_MASK_FULL = {
-    "train_per_class": None,
-    "test_per_class": None,
+    "train_per_class": 0,
     "seeds": 10,
+    "all_seeds": 0,
     "epochs": {"alexnet": 120, "nin": 120},
     "widths": {"alexnet": 1.0, "nin": 1.0},
     "dropout": 0.5,
@@ -62,7 +74,7 @@ _SAL_MASK_FULL = {
     "optimiser": "sgd",
     "learning_rates": {"alexnet": 0.001, "nin": 0.001},
     "width_shrink": 1,
-    "digits": {"train": 5000, "test": 1000, "shrink": 1, "seeds": 3, "steps": 10},
+    "digits": {"train": 5000, "test": 1000, "shrink": 1, "seeds": 10, "graded_seeds": 6, "steps": 10},
     "control_networks": ("alexnet", "nin"),
 }
 _TINY = {"data": "tinyimagenet10", "shown": "clothing96", "second": "clothing96"}

@@ -5,72 +5,84 @@ import pandas as pd
 import pytest
 
 from saliencylib.shallow_cnn import figures
+from saliencylib.shallow_cnn.gaze import gaze_split
 from saliencylib.shallow_cnn.network import shallow_saliency_cnn
-from saliencylib.shallow_cnn.results import PRINTED_METRICS, means_by_tenth
+from saliencylib.shallow_cnn.results import METRIC_LABELS
 from saliencylib.shallow_cnn.training import GAZE_RECIPES, GazeTraining
 from saliencylib.stats import Estimate
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """Two losses with two seeds each; every training loss is two thirds of the validation loss."""
-    losses = np.array([1, 0.5, 0.3, 0.2, 0.15, 0.12])
-    epochs = np.arange(1, 7)
-    base = replace(GAZE_RECIPES["starts at the mean map"], epochs=6)
+    """Two losses with two seeds each, whose validation loss is lowest in the fourth of six epochs."""
+    validation = np.array([1, 0.5, 0.3, 0.2, 0.25, 0.3])
+    train, epochs = np.array([1, 0.5, 0.3, 0.2, 0.15, 0.12]), np.arange(1, 7)
     model = shallow_saliency_cnn(width=0.25, hidden=8)
+    base = replace(GAZE_RECIPES["stopped in time"], epochs=6)
     return [
-        GazeTraining(model, replace(base, loss=loss, seed=seed), epochs, losses / 1.5, epochs, losses, epochs)
+        GazeTraining(
+            model, model, replace(base, loss=loss, seed=seed), epochs, train, epochs, validation, epochs
+        )
         for loss in ("mse", "l1")
         for seed in (0, 1)
     ]
 
 
 def test_figures_of_curves_say_what_they_show(trained):
-    assert "epoch 3 (MSE), 3 (L1)" in figures.figure_knees(trained, "digits").get_suptitle()
-    assert "50 % (MSE), 50 % (L1)" in figures.figure_gaps(trained, "digits").get_suptitle()
-    assert "ends 40 % below" in figures.figure_losses(trained[:2], 0.2, "digits").get_suptitle()
+    levels = {"mean map": 0.25, "median map": 0.4}
+    losses = figures.figure_losses(trained[:2], levels, "digits")
+    assert losses.get_suptitle() == "MSE: lowest in epochs 4 to 4, 20 % below the better constant"
+    assert "by 50 % (MSE), 50 % (L1)" in figures.figure_over_fitting(trained, "digits").get_suptitle()
     start = trained[0].model.conv1.weight.detach().numpy()
-    assert "correlate 1.00" in figures.figure_4(trained[0], start).get_suptitle()
+    assert "by 50 % of their size" in figures.figure_4(trained[0], 2 * start).get_suptitle()
     rows = [("a", s, 1 - s / 10, s / 10) for s in range(3)] + [("b", s, 1.2, 0.0) for s in range(3)]
     plateau = figures.figure_plateau(pd.DataFrame(rows, columns=["name", "step", "loss", "spread"]), "digits")
     assert "1 of 2 starts and optimisers" in plateau.get_suptitle()
     assert [text.get_text() for text in plateau.legends[0].get_texts()] == ["a: step 1", "b: stays"]
 
 
-def with_intervals(value, differences, **columns):
+def test_figure_of_predictions_says_how_far_they_follow_the_picture():
+    shown = gaze_split("quick", 16, 6).shown
+    maps = {"MSE": shown.targets, "L1": shown.targets**2}
+    examples = {"good": np.array([1]), "bad": np.array([3])}
+    figure = figures.figure_predictions(shown, maps, examples, np.full(6, 0.3), seed=0)
+    assert figure.get_suptitle().startswith("CC is 1.00 with the own truth,")
+    assert "0.30" in figure.get_suptitle() and "good\nCC 1.00" in figure.axes[0].get_title()
+
+
+def with_intervals(value, found, **columns):
     rows = [
-        {"predictor": p, "data": "d", "metric": m, value: d, "low": d - 0.05, "high": d + 0.05}
-        for m in PRINTED_METRICS
-        for p, d in differences.items()
+        {"method": method, "test": "d", "metric": m, value: d, "low": d - 0.05, "high": d + 0.05}
+        for m in METRIC_LABELS
+        for method, d in found.items()
     ]
     return pd.DataFrame(rows).assign(**columns)
 
 
 def test_figures_of_scores_say_what_they_show():
-    means = with_intervals("value", {"MSE": 0.6, "mean map": 0.5})
-    assert "on 1 of 1 test sets" in figures.figure_scores(means).get_suptitle()
-    variants = with_intervals("difference", {"L1": -0.1, "KL divergence": 0.1}, seeds=3)
-    assert "1 of 2 variants clearly beat" in figures.figure_variants(variants).get_suptitle()
+    means = with_intervals("value", {"MSE": 0.6, "mean map": 0.5, "hidden": 0.9})
+    figure = figures.figure_scores(means, ["MSE", "mean map"])
+    assert "MSE (CC)" in figure.get_suptitle() and "hidden" not in figure.get_suptitle()
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["MSE", "mean map"]
+    variants = with_intervals("difference", {"L1": -0.1, "KL divergence": 0.1}, n=6)
+    assert "1 of 2 variants beat" in figures.figure_variants(variants).get_suptitle()
     bias = pd.DataFrame(
         [(name, seed, 0.5 + seed / 9) for name in ("MSE", "L1") for seed in (0, 1)],
         columns=["loss", "seed", "bias"],
     )
-    assert "0 of 2 seeds" in figures.figure_centre_bias(bias, "d").get_suptitle()
-    shares = with_intervals("share", {"net": 40, "RC": -900, "centre": 0, "other people": 100}, n=9)
-    figure = figures.figure_shares(shares, "centre", "d")
-    assert "net goes 40 % of the way" in figure.get_suptitle()
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["net", "RC"]
-    assert all(panel.get_xlim()[0] >= figures.SHARES_DRAWN[0] for panel in figure.axes)
+    figure = figures.figure_centre_bias(bias, {"MSE": 1.0, "L1": 0.9}, "d", images=9)
+    assert figure.get_suptitle() == "MSE minus L1: 0.00; mean map minus median map: 0.10"
 
 
 def test_figures_of_controls_say_what_they_show():
-    wide, narrow = np.full(10, 9.0), np.append(np.full(9, 8.0), 10)
-    assert "on 90 % of images" in figures.figure_width(wide, narrow, "d").get_suptitle()
-    scores = pd.DataFrame({0: [0.1, 0.5, 0.9], 1: [0.2, 0.4, 0.8]})
-    assert "0.93" in figures.figure_failures(scores, Estimate(0.93, 0.9, 0.95, 3), "d").get_suptitle()
-    tenths = means_by_tenth(np.append(np.full(4, 2.0), np.ones(36)), np.arange(40.0))
-    assert "2.00 times" in figures.figure_smoothness(tenths, "d").get_suptitle()
+    entropies = {"predictions": np.full(10, 9.0), "truths": np.append(np.full(9, 8.0), 10)}
+    title = figures.figure_width(entropies | {"mean map": np.array([9.5])}, "d").get_suptitle()
+    assert "truth on 90 %" in title and "mean map on 0 %" in title
+    scores = pd.DataFrame([[0.1, 0.5, 0.9], [0.2, 0.4, 0.8]])
+    alone, partial = Estimate(0.93, 0.9, 0.95, 3), Estimate(0.4, 0.3, 0.5, 3)
+    title = figures.figure_failures(scores, alone, partial, "d").get_suptitle()
+    assert "0.93" in title and "0.40" in title
     contrast = pd.DataFrame(
-        {"feature": ["a", "b"], "difference": 0.2, "low": [0.1, -0.1], "high": 0.3, "n": 5}
+        {"feature": ["a", "b"], "data": "d", "difference": 0.2, "low": [0.1, -0.1], "high": 0.3, "n": 5}
     )
-    assert "1 of 2 features" in figures.figure_contrast(contrast, "d").get_suptitle()
+    assert "1 of 2 features" in figures.figure_contrast(contrast).get_suptitle()

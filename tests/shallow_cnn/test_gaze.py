@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saliencylib.data import REGISTRY
-from saliencylib.shallow_cnn.gaze import GazeSet, densities, gaze_pairs, gaze_split, peak_one
+from saliencylib.data import REGISTRY, fixation_set
+from saliencylib.shallow_cnn.gaze import GazeSet, densities, gaze_pairs, gaze_split, held_out, peak_one
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def quick():
 
 
 def everything(parts):
-    return [*parts.training, *parts.validation, parts.shown, *parts.tests]
+    return [*parts.training, *parts.validation, *parts.tests]
 
 
 def fingerprints(sets):
@@ -31,14 +31,14 @@ def check(part: GazeSet):
 
 
 def test_quick_parts_have_their_sizes_and_share_no_image(quick):
-    assert [len(part) for part in everything(quick)] == [40, 5, 12, 12]
+    assert [len(part) for part in everything(quick)] == [40, 5, 12] and quick.shown is quick.tests[0]
     for part in everything(quick):
         check(part)
         assert part.source == "embedded"
-    assert len(fingerprints(everything(quick))) == 69
+    assert len(fingerprints(everything(quick))) == 57
     table = quick.table()
-    assert table["part"].tolist() == ["train", "validate", "show", "test"]
-    assert table["images"].tolist() == [40, 5, 12, 12] and (table["fixations an image"] > 1).all()
+    assert table["part"].tolist() == ["train", "validate", "test"]
+    assert table["images"].tolist() == [40, 5, 12] and (table["fixations an image"] > 1).all()
     pairs = gaze_pairs(quick.training + quick.validation)
     assert pairs.images.shape[0] == pairs.targets.shape[0] == 45
 
@@ -101,15 +101,39 @@ def test_peaks_of_one_and_zeros_stay_zeros():
     assert (maps[0] == 1).all() and not maps[1].any()
 
 
+def test_held_out_images_are_places_three_and_four_of_seven_by_name():
+    names = [f"{i:03}" for i in range(14)]
+    assert np.flatnonzero(held_out(names)).tolist() == [3, 4, 10, 11]
+    assert held_out(names[::-1]).tolist() == held_out(names).tolist()[::-1]
+
+
+def test_a_set_keeps_the_width_of_its_gaussian_when_halved(quick):
+    wide = replace(quick.tests[0], sigma=(4.0, 1.0))
+    half = wide.halves()[0]
+    assert half.sigma == (4.0, 1.0)
+    assert np.allclose(half.targets, densities(half.points, (4.0, 1.0)))
+    rows, columns = (np.abs(np.diff(half.targets, axis=axis)).mean() for axis in (1, 2))
+    assert rows < columns, "smoother along the wider axis"
+
+
 def test_mini_sets_are_apart(real_data):
     parts = gaze_split("mini", 60, 20)
     for part in everything(parts):
         check(part)
-    assert [part.name for part in parts.training] == ["crowd", "scene", "pascal", "osie"]
-    assert parts.shown.name == "osie" and len(parts.shown) == 100 and REGISTRY["osie"].showable
-    assert [part.name for part in parts.tests] == ["mit1003", "salicon_val_recovered"]
-    assert [len(part) for part in parts.tests] == [20, 20]
-    assert parts.tests[1].points is None and parts.tests[1].observers is None
-    assert min(len(np.unique(o)) for o in parts.tests[0].observers) >= 10, "mit1003 had fifteen observers"
+    assert [part.name for part in parts.training] == ["crowd", "scene", "pascal", "osie mouse"]
+    assert [(part.name, len(part)) for part in parts.validation] == [("osie mouse", 50)]
+    assert parts.shown is parts.tests[0] and REGISTRY["osie_mouse"].showable
+    names = ["osie mouse", "osie eye", "mit1003", "salicon_val_recovered"]
+    assert [part.name for part in parts.tests] == names[: len(parts.tests)] and len(parts.tests) >= 3
+    assert all(len(part) == 20 for part in parts.tests)
+    assert np.array_equal(parts.tests[0].images, parts.tests[1].images), "one picture, mouse and eye"
+    correlations = [
+        np.corrcoef(a.ravel(), b.ravel())[0, 1]
+        for a, b in zip(*(t.targets for t in parts.tests[:2]), strict=True)
+    ]
+    assert np.mean(correlations) > 0.6
+    assert min(len(np.unique(o)) for o in parts.tests[0].observers) >= 60, "about a hundred people"
     assert abs(sum(len(part) for part in parts.training) - 60) <= 2
-    assert not fingerprints(parts.training) & fingerprints([parts.shown, *parts.validation, *parts.tests])
+    judged = fixation_set("osie").select(held_out(fixation_set("osie").names)).images(96, 96)
+    seen = fingerprints([*gaze_split("mini", None, 20).training, *parts.validation])
+    assert not seen & {image.tobytes() for image in judged} and not seen & fingerprints(parts.tests)

@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from saliencylib import metrics
+from saliencylib import metrics, stats
 from saliencylib.shallow_cnn import results
 from saliencylib.shallow_cnn.gaze import gaze_split
-from saliencylib.shallow_cnn.training import GAZE_RECIPES, GazeTraining
+from saliencylib.shallow_cnn.network import GAZE_LOSSES
+from saliencylib.shallow_cnn.training import GAZE_RECIPES, GazePairs, GazeTraining
+
+NO_SEED = results.SEEDLESS
 
 
 @pytest.fixture(scope="module")
@@ -25,95 +28,134 @@ def scored(parts, own_cache):
     return results.image_scores(maps, test)
 
 
-def made_up(rows):
-    scored = pd.DataFrame(rows, columns=["predictor", "seed", "cc"]).assign(data="d", image=0)
-    return scored.assign(auc_shuffled=np.nan, auc_borji=np.nan)
+def values(array, seeds=None):
+    array = np.atleast_2d(np.asarray(array, float))
+    return pd.DataFrame(array, range(len(array)) if seeds is None else seeds)
+
+
+# ------------------------------------------------------------------------------------------------ scores
 
 
 def test_scores_have_a_row_an_image_and_run_and_are_kept(parts, scored, monkeypatch):
     assert len(scored) == 4 * 12
-    assert list(scored.columns) == ["predictor", "seed", "data", "image", *results.FIXATION_SCORES]
-    assert not scored.isna().any().any()
+    columns = ["test", "method", "seed", "image", "cc", "nss", "sauc", "borji", "others"]
+    assert list(scored.columns) == columns and not scored.isna().any().any()
     monkeypatch.setattr(metrics, "score", None)
     with pytest.raises(TypeError, match="not callable"):
         results.image_scores({("MSE", 0): parts.tests[0].targets}, parts.tests[0])
 
 
-def test_maps_alone_have_map_metrics_only(parts, own_cache):
+def test_maps_alone_have_only_correlations(parts, own_cache):
     alone = replace(parts.tests[0], fine_points=None)
-    frame = results.image_scores({("truth", 0): alone.targets}, alone)
-    assert list(frame.columns[4:]) == ["cc", "sim", "kl"]
+    frame = results.image_scores({("truth", NO_SEED): alone.targets}, alone)
     assert frame["cc"].to_numpy() == pytest.approx(1)
+    assert frame[["nss", "sauc", "borji"]].isna().all().all() and (frame["others"] < 0.9).all()
+
+
+def test_correlation_with_others_is_the_mean_over_all_other_truths():
+    rng = np.random.default_rng(0)
+    maps, truths = rng.random((2, 5, 8, 8))
+    expected = [
+        np.mean([metrics.cc(maps[i], truths[j]) for j in range(5) if j != i], dtype=float) for i in range(5)
+    ]
+    assert results.correlations_with_others(maps, truths) == pytest.approx(expected)
+
+
+def test_a_constant_map_does_not_tell_its_own_truth_from_others(parts, own_cache):
+    test = parts.tests[0]
+    mean_map = test.targets.mean(0)
+    maps = results.blind_maps(mean_map, mean_map**2, len(test))
+    frame = results.image_scores({(name, NO_SEED): m for name, m in maps.items()}, test)
+    means = results.mean_scores(frame).set_index(["method", "metric"])["value"]
+    assert means["mean map", "own minus others"] == pytest.approx(0, abs=1e-9)
+    assert means["chance", "borji"] == pytest.approx(0.5, abs=0.05) and means["mean map", "borji"] > 0.6
+
+
+def test_stored_scores_have_four_digits(scored):
+    stored = results.compact(scored)
+    assert stored["cc"].to_numpy() == pytest.approx(scored["cc"].to_numpy(), rel=5e-4)
+    assert all(len(f"{abs(value):.10g}".lstrip("0.").replace(".", "")) <= 4 for value in stored["cc"])
+
+
+def test_means_are_over_seeds_and_images_or_over_images(scored):
+    blind = scored.query("method == 'L1' and seed == 0").assign(method="blind", seed=NO_SEED)
+    means = results.mean_scores(pd.concat([scored, blind])).set_index(["method", "metric"])
+    l1 = means.loc["L1", "cc"]
+    assert l1["value"] == pytest.approx(scored.query("method == 'L1'")["cc"].mean())
+    assert l1["n"] == 2 and l1["unit"] == "seeds x 12 images"
+    assert means.loc["blind", "cc"]["n"] == 12 and means.loc["blind", "cc"]["unit"] == "images"
+
+
+def test_ours_stand_below_the_papers_numbers(scored):
+    table = results.printed_table("IV", results.mean_scores(scored), ["MSE", "L1"])
+    assert table["loss"].tolist() == ["MSE", "L1", "MSE", "L1"]
+    assert table["network"].tolist() == ["replication, printed"] * 2 + ["here"] * 2
+    l1 = scored.query("method == 'L1'")
+    assert table.iloc[3, 3:].tolist() == pytest.approx([l1[name].mean() for name in ("cc", "sauc", "borji")])
+
+
+def test_methods_are_paired_by_the_seeds_of_both_and_by_image():
+    rng = np.random.default_rng(0)
+    of, minus = values(rng.random((3, 30)), [0, 1, 2]), values(rng.random((2, 30)), [1, 2])
+    found = results.compared(of, minus)
+    assert found == stats.two_way_interval(of.loc[[1, 2]].to_numpy() - minus.to_numpy())
+    blind = values(rng.random(30), [NO_SEED])
+    assert results.compared(of, blind) == stats.two_way_interval(of.to_numpy() - blind.to_numpy())
+    back = results.compared(blind, of)
+    assert back.value == pytest.approx(-results.compared(of, blind).value)
+    assert results.compared(blind, blind + of.to_numpy()[:1]).unit == "images"
+
+
+def test_a_relative_difference_is_the_ratio_of_means_with_its_own_spread():
+    rng = np.random.default_rng(0)
+    minus = 0.5 + 0.1 * rng.random((8, 40))
+    found = results.compared(values(1.2 * minus), values(minus), relative=True)
+    assert found.value == pytest.approx(20) and not found.high - found.low > 1e-6 or np.isinf(found.high)
+    noisy = results.compared(values(1.2 * minus + 0.05 * rng.random(minus.shape)), values(minus), True)
+    exact = 100 * ((1.2 * minus.mean() + 0.025) / minus.mean() - 1)
+    assert noisy.low < noisy.value < noisy.high and noisy.value == pytest.approx(exact, abs=0.5)
+
+
+def test_every_variant_stands_against_mse(scored):
+    table = results.differences_table(scored, ["L1"], ["cluttered digits"])
+    assert table["metric"].tolist() == list(results.METRIC_LABELS) and (table["n"] == 2).all()
+    expected = scored.groupby("method")["cc"].mean()
+    assert table["difference"].iloc[0] == pytest.approx(expected["L1"] - expected["MSE"])
+
+
+def test_spread_of_two_runs():
+    rows = [("d", "MSE", seed, 0, cc) for seed, cc in enumerate((0.5, 0.4, 0.1))]
+    scored = pd.DataFrame(rows, columns=["test", "method", "seed", "image", "cc"])
+    spread = 100 * np.std([0.5, 0.4, 0.1], ddof=1) * np.sqrt(2) / np.mean([0.5, 0.4, 0.1])
+    assert results.spread_of_two_runs(scored, "d", "cc") == pytest.approx(spread)
+
+
+def test_the_best_rival_is_the_highest():
+    rows = [("d", name, NO_SEED, 0, cc) for name, cc in {"RC": 0.3, "FT": 0.4, "SR": 0.1}.items()]
+    scored = pd.DataFrame(rows, columns=["test", "method", "seed", "image", "cc"])
+    assert results.best_rival(scored, "d", "cc", ["RC", "FT", "SR"]) == "FT"
+    assert results.best_rival(scored, "d", "cc", ["RC", "SR"]) == "RC"
+
+
+# -------------------------------------------------------------------------------------------- single maps
 
 
 def test_centre_gaussian_keeps_the_widths_about_the_centre():
     y, x = np.mgrid[:48, :48] - 23.5
     density = np.exp(-(x**2) / (2 * 6**2) - y**2 / (2 * 4**2))
     assert np.allclose(results.fitted_centre_gaussian(density), density, atol=2e-3)
+    wide = results.fitted_centre_gaussian(density, 2)
+    assert np.allclose(wide, density ** (1 / 4), atol=5e-3)
 
 
-def test_blind_maps_do_not_see_the_image_and_chance_is_chance(parts, own_cache):
-    mean_map = parts.training[0].targets.mean(0)
-    maps = results.blind_maps(mean_map, 12)
-    assert (maps["mean map"] == mean_map).all()
-    assert (maps["centre Gaussian"][0] == maps["centre Gaussian"][2]).all()
-    scored = results.image_scores({(name, 0): m for name, m in maps.items()}, parts.tests[0])
-    area = scored.groupby("predictor")["auc_borji"].mean()
-    assert area["chance"] == pytest.approx(0.5, abs=0.05) and area["mean map"] > 0.6
-
-
-def test_means_over_seeds_and_images(scored):
-    seeds, images = (
-        results.mean_scores(scored, over=over).set_index(["predictor", "metric"]).loc[("L1", "cc")]
-        for over in ("seeds", "images")
-    )
-    means = scored.query("predictor == 'L1'").groupby("seed")["cc"].mean()
-    assert seeds["value"] == pytest.approx(means.mean()) and seeds["n"] == 2
-    assert images["value"] == pytest.approx(means.mean()) and images["n"] == 12
-
-
-def test_ours_stand_below_the_papers_numbers(scored):
-    table = results.printed_table("IV", results.mean_scores(scored, over="seeds"), ["MSE", "L1"])
-    assert table["loss"].tolist() == ["MSE", "L1", "MSE", "L1"]
-    assert table["network"].tolist() == ["replication, printed"] * 2 + ["here"] * 2
-    l1 = scored.query("predictor == 'L1'")
-    assert table.iloc[3, 3:].tolist() == pytest.approx(
-        [l1["cc"].mean(), l1["auc_shuffled"].mean(), l1["auc_borji"].mean()]
-    )
-
-
-def test_estimates_cover_both_tables(scored, parts):
-    found = results.score_estimates(scored, parts.tests)
-    assert list(found) == [f"SC-T{table}{letter}" for table in "34" for letter in "abcdef"]
-    l1_area = scored.query("predictor == 'L1'").groupby("seed")["auc_borji"].mean().mean()
-    assert found["SC-T4f"][0].value == pytest.approx(l1_area)
-    assert found["SC-T3a"][0] == found["SC-T3d"][0] == found["SC-T4a"][0]
-
-
-def test_networks_are_compared_by_seed():
-    scored = made_up([("MSE", 0, 0.5), ("MSE", 1, 0.4), ("MSE", 2, 0.1), ("L1", 0, 0.6), ("L1", 1, 0.48)])
-    table = results.variants_table(scored)
-    assert table[["predictor", "metric", "seeds"]].to_numpy().tolist() == [["L1", "cc", 2]]
-    assert table["difference"].iloc[0] == pytest.approx(0.09)
-    assert table["low"].iloc[0] < 0.09 < table["high"].iloc[0]
-    spread = 100 * np.std([0.5, 0.4, 0.1], ddof=1) * np.sqrt(2) / np.mean([0.5, 0.4, 0.1])
-    assert results.spread_of_two_runs(scored, "d", "cc") == pytest.approx(spread)
-    gain = results.relative_gain(scored[scored["seed"] < 2], "d", "cc")
-    assert gain.value == pytest.approx(20) and gain.n == 2
-
-
-def test_best_network_has_the_highest_correlation():
-    truths = np.random.default_rng(0).random((4, 48, 48))
-    noise = np.random.default_rng(1).random((4, 48, 48))
-    predicted = {("a", 0): truths + noise, ("a", 1): noise, ("b", 0): truths, ("c", 0): truths}
-    assert results.best_network(predicted, truths, ["a", "b"]) == "b"
-
-
-def test_tenths_go_from_the_worst_to_the_best():
-    values, scored = np.arange(40.0), np.arange(40.0)[::-1]
-    found = results.means_by_tenth(values, scored)
-    assert found["tenth"].tolist() == list(range(1, 11)) and (found["n"] == 4).all()
-    assert found["value"].iloc[0] == 37.5 and found["value"].is_monotonic_decreasing
+def test_the_prior_has_the_width_that_helps():
+    y, x = np.mgrid[:48, :48] - 23.5
+    noise = np.random.default_rng(0).random((20, 48, 48))
+    narrow = np.exp(-(x**2 + y**2) / (2 * 5**2))
+    found = results.centre_prior(noise, noise * narrow)
+    others = [results.fitted_centre_gaussian((noise * narrow).mean(0), s) for s in results.PRIOR_WIDTHS]
+    cc = [results.correlations(noise * prior, noise * narrow).mean() for prior in others]
+    assert np.array_equal(found, others[int(np.argmax(cc))])
 
 
 def test_entropy_of_known_maps():
@@ -121,6 +163,15 @@ def test_entropy_of_known_maps():
     one[3, 3] = 5
     four[:2, :2] = 0.1
     assert results.map_entropy(np.stack([one, four])) == pytest.approx([0, 2], abs=1e-6)
+
+
+def test_nothing_of_the_mean_map_is_left():
+    rng = np.random.default_rng(0)
+    mean_map, own = rng.random((2, 8, 8))
+    left = results.beyond_the_mean_map(np.stack([3 * mean_map + 1, mean_map + own]), mean_map)
+    assert np.abs(left[0]).max() < 1e-9
+    assert np.corrcoef(left[1].ravel(), mean_map.ravel())[0, 1] == pytest.approx(0, abs=1e-9)
+    assert np.corrcoef(left[1].ravel(), own.ravel())[0, 1] > 0.9
 
 
 def test_total_variation_of_a_ramp_and_a_checkerboard():
@@ -131,39 +182,111 @@ def test_total_variation_of_a_ramp_and_a_checkerboard():
     assert found == pytest.approx([1 / 47 / 2, 1, 0])
 
 
+def test_spots_above_half_of_the_peak_are_counted():
+    two = np.zeros((48, 48))
+    two[4:8, 4:8], two[30:33, 30:33], two[20, 20] = 1, 0.8, 0.4
+    assert results.intense_spots(np.stack([two, np.ones((48, 48))])).tolist() == [2, 1]
+
+
 def test_agreement_is_the_mean_spearman_correlation():
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.random((60, 3)) + np.linspace(0, 2, 60)[:, None])
-    expected = np.mean([scipy_stats.spearmanr(frame[a], frame[b])[0] for a, b in ((0, 1), (0, 2), (1, 2))])
+    frame = values((rng.random((60, 3)) + np.linspace(0, 2, 60)[:, None]).T)
+    pairs = ((0, 1), (0, 2), (1, 2))
+    expected = np.mean([scipy_stats.spearmanr(frame.loc[a], frame.loc[b])[0] for a, b in pairs])
     found = results.agreement_of_runs(frame)
-    assert found.value == pytest.approx(expected)
+    assert found.value == pytest.approx(expected) and found.unit == "seeds x 60 images"
     assert found.low < expected < found.high <= 1
-    with pytest.raises(ValueError, match="two seeds"):
-        results.agreement_of_runs(frame[[0]])
+    with pytest.raises(ValueError, match="three seeds"):
+        results.agreement_of_runs(frame.loc[[0, 1]])
+
+
+def test_agreement_vanishes_given_what_causes_it():
+    rng = np.random.default_rng(0)
+    cause = rng.random(200)
+    frame = values(cause + 0.2 * rng.random((6, 200)))
+    alone, given = results.agreement_of_runs(frame), results.agreement_of_runs(frame, cause)
+    assert alone.low > 0.8 and given.low < 0 < given.high
+    own = results.agreement_of_runs(frame + 0.2 * rng.random(200), cause)
+    assert own.low > 0.2, "what the runs share beyond the cause stays"
 
 
 def test_worst_tenth_minus_rest():
-    scored = np.arange(100.0)
-    values = np.where(scored < 10, 3.0, 1.0) + np.tile([0.1, -0.1], 50)
-    found = results.worst_tenth_minus_rest(values, scored)
+    scored = values(np.arange(100.0))
+    array = np.where(scored.to_numpy()[0] < 10, 3.0, 1.0) + np.tile([0.1, -0.1], 50)
+    found = results.worst_tenth_minus_rest(values(array, [NO_SEED]), scored)
     assert found.value == pytest.approx(2) and 1.8 < found.low < 2 < found.high < 2.2
+    welch = scipy_stats.ttest_ind(array[:10], array[10:], equal_var=False).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((welch.low, welch.high), abs=0.04)
+    seeds = results.worst_tenth_minus_rest(values(array + 0.1 * np.arange(6)[:, None] * (array > 2)), scored)
+    assert seeds.n == 6 and seeds.high - seeds.low > found.high - found.low
+    same = results.worst_tenth_minus_rest(values(np.ones(100), [NO_SEED]), scored)
+    assert same.value == 0 and np.isnan(same.p)
 
 
 def test_chosen_examples_follow_their_rule():
     cc = np.array([0.1, 0.9, 0.5, 0.4, 0.8, 0.2])
+    others = np.array([0.1, 0.8, 0.1, 0.3, 0.5, 0.2])
     bias = np.array([0.9, 0.99, 0.3, 0.95, 0.1, 0.2])
-    found = {kind: numbers.tolist() for kind, numbers in results.chosen_examples(cc, bias, each=2).items()}
-    assert found == {"good": [1, 4], "centre-biased": [3, 2], "bad": [0, 5]}
+    found = results.chosen_examples(cc, others, bias, each=2)
+    found = {kind: numbers.tolist() for kind, numbers in found.items()}
+    assert found == {"good": [2, 4], "centre-biased": [1, 3], "bad": [0, 5]}
+
+
+# ---------------------------------------------------------------------------------------------- trainings
 
 
 def history(train, validation, every=1, noted=2, **recipe):
     """A training whose every epoch noted ``noted`` equal losses, validated every ``every`` epochs."""
     epochs = np.arange(every, len(train) + 1, every)
-    settings = replace(GAZE_RECIPES["starts at the mean map"], epochs=len(train), **recipe)
+    settings = replace(GAZE_RECIPES["stopped in time"], epochs=len(train), **recipe)
     losses = np.repeat(train, noted)
-    return GazeTraining(
-        None, settings, np.arange(len(losses)), losses, epochs, np.asarray(validation), np.ones(len(train))
+    seconds = np.ones(len(train))
+    steps = np.arange(len(losses))
+    return GazeTraining(None, None, settings, steps, losses, epochs, np.asarray(validation, float), seconds)
+
+
+def test_validated_epochs_are_paired_with_their_own_training_losses():
+    frame = results.loss_by_epoch(
+        [history(np.arange(10, 0, -1.0), [7.0, 2.0], every=5)], {"MSE": {"mean map": 3.0}}
     )
+    assert frame["epoch"].tolist() == [5, 10] and frame["train"].tolist() == [6, 1]
+    assert frame["validation"].tolist() == [7, 2] and frame["mean map"].tolist() == [3, 3]
+
+
+def test_constants_are_measured_in_every_networks_own_loss():
+    rng = np.random.default_rng(0)
+    pairs = GazePairs(np.zeros((6, 1, 1, 3), np.uint8), rng.random((6, 48, 48), dtype=np.float32))
+    trained = [history([1.0], [1.0]), history([1.0], [1.0], loss="l1"), history([1.0], [1.0], loss="kl")]
+    constants = {"mean map": pairs.targets.mean(0), "median map": np.median(pairs.targets, 0)}
+    found = results.constant_losses(trained, constants, pairs)
+    assert found["MSE"]["mean map"] == pytest.approx(pairs.targets.var(0).mean(), rel=1e-5)
+    assert found["MSE"]["mean map"] < found["MSE"]["median map"]
+    assert found["L1"]["median map"] < found["L1"]["mean map"]
+    assert set(found) == {"MSE", "L1", GAZE_LOSSES["kl"].name}
+
+
+@pytest.mark.parametrize(
+    ("loss", "own", "others", "met"),
+    [(0.9, 0.5, 0.4, True), (1.05, 0.5, 0.4, False), (0.9, 0.44, 0.4, False), (1.2, 0.4, 0.4, False)],
+)
+def test_a_network_has_learned_below_both_constants_and_with_its_own_truth(loss, own, others, met):
+    trained = [history([1.0, 1.0], [loss, 2.0], seed=seed) for seed in (0, 1)]
+    levels = {"MSE": {"mean map": 1.0, "median map": 1.1}}
+    rows = [("d", "MSE", seed, image, own, others) for seed in (0, 1) for image in (0, 1)]
+    scored = pd.DataFrame(rows, columns=["test", "method", "seed", "image", "cc", "others"])
+    found = results.has_learned(["MSE"], trained, levels, scored, "d")
+    assert found.met is met
+    assert f"validation loss {loss:g} (mean map 1, median map 1.1)" in found.text
+
+
+def test_over_fitting_starts_at_the_other_seeds_best_epoch():
+    train = [1.0, 0.8, 0.6, 0.4]
+    lucky = history(train, [1.0, 0.9, 0.5, 1.0], seed=0)
+    rest = [history(train, [1.0, 0.8, 0.9, 1.2], seed=seed) for seed in (1, 2)]
+    found = results.over_fitting([lucky, *rest])
+    assert found.loc[0, "rise"] == pytest.approx(100 * (1.0 / 0.9 - 1)), "not from its own lowest, .5"
+    assert found.loc[0, "fall"] == pytest.approx(50)
+    assert found.loc[1, "rise"] == pytest.approx(100 * (1.2 / 0.9 - 1)), "the others' mean is lowest at 3"
 
 
 def test_smoothing_keeps_a_constant_and_averages():
@@ -172,36 +295,10 @@ def test_smoothing_keeps_a_constant_and_averages():
     assert results.smoothed(np.array([1.0, 3.0]), 5).shape == (2,)
 
 
-@pytest.mark.parametrize("corner", [250, 600])
-def test_knee_of_two_straight_lines_is_their_corner(corner):
-    epochs = np.arange(5, 1001, 5)
-    losses = np.interp(epochs, [0, corner, 1000], [1, 0.1, 0.05])
-    assert results.knee(epochs, losses) == pytest.approx(corner, abs=15)
-
-
-def test_knee_does_not_depend_on_the_scale_of_the_loss():
-    epochs = np.arange(1, 101)
-    losses = np.exp(-epochs / 10)
-    assert results.knee(epochs, losses) == results.knee(epochs, 7 * losses + 3)
-
-
-def test_curves_without_a_knee_have_none():
-    assert np.isnan(results.knee(np.arange(4), np.array([4.0, 3, 2, 1])))
-    assert np.isnan(results.knee(np.arange(6), np.arange(6.0)))
-
-
-def test_gap_and_its_growth():
-    train = np.linspace(1, 0.5, 20)
-    parting = [history(train, train * (1 + 0.01 * np.arange(1, 21)), seed=seed) for seed in (0, 1)]
-    assert results.loss_by_epoch(parting[:1])["gap"].to_numpy() == pytest.approx(0.01 * np.arange(1, 21))
-    assert results.gap_growth(parting).value == pytest.approx(0.01)
-    table = results.curve_table(parting)
-    assert table["gap at the end"].tolist() == pytest.approx([0.195, 0.195])
-    assert table["seed"].tolist() == [0, 1] and table["epochs"].tolist() == [20, 20]
-    together = [history(train, 1.1 * train, seed=seed) for seed in (0, 1)]
-    assert results.gap_growth(together).value == pytest.approx(0, abs=1e-9)
-
-
-def test_validated_epochs_are_paired_with_their_own_training_losses():
-    frame = results.loss_by_epoch([history(np.arange(10, 0, -1.0), [7.0, 2.0], every=5)])
-    assert frame["epoch"].tolist() == [5, 10] and frame["train"].tolist() == [6, 1]
+def test_the_first_test_set_judges_and_mit1003_stands_beside_it(parts):
+    tests = [replace(parts.tests[0], name=name) for name in ("osie mouse", "osie eye", "mit1003")]
+    found = [(test.name, place) for test, place in results.judging_places(tests)]
+    assert found == [("osie mouse", {}), ("mit1003", {"axis": "test set", "case": "mit1003"})]
+    places = [(test.name, metric, *place.values()) for test, metric, place in results.metric_places(tests)]
+    assert places[0] == ("osie mouse", "cc", "metric", "CC")
+    assert places[4] == ("mit1003", "nss", "test set", "mit1003, NSS") and len(places) == 6

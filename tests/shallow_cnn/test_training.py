@@ -21,7 +21,15 @@ from saliencylib.study.keep import Checkpoint
 
 CPU = torch.device("cpu")
 SMALL = replace(
-    GAZE_RECIPES["starts at the mean map"], width=0.1, hidden=16, batch=8, epochs=4, loss_every=2, seed=3
+    GAZE_RECIPES["stopped in time"],
+    width=0.1,
+    hidden=16,
+    batch=8,
+    epochs=4,
+    falls=None,
+    patience=None,
+    loss_every=2,
+    seed=3,
 )
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -60,6 +68,53 @@ def test_every_loss_starts_at_the_mean_map_and_falls(pairs, loss):
     assert np.abs(maps - expected).max() < 0.02
     trained = train_gaze_network(recipe, *pairs, CPU)
     assert trained.train_losses[-4:].mean() < trained.train_losses[:4].mean()
+
+
+def test_rate_falls_over_its_epochs_and_stays():
+    recipe = replace(SMALL, rates=(1.0, 0.1), epochs=10, falls=4)
+    assert [recipe.rate(epoch) for epoch in range(6)] == pytest.approx([1, 0.7, 0.4, 0.1, 0.1, 0.1])
+    assert replace(recipe, falls=None).rate(9) == pytest.approx(0.1)
+
+
+def test_training_stops_at_its_patience():
+    patient = replace(SMALL, patience=2)
+    assert not patient.stops([]) and not patient.stops([3, 1, 2])
+    assert patient.stops([3, 1, 2, 2]) and not patient.stops([3, 2, 2, 1])
+    assert not replace(patient, run_on=True).stops([3, 1, 2, 2])
+    assert not replace(patient, patience=None).stops([3, 1, 2, 2])
+
+
+@pytest.fixture
+def made_up_losses(monkeypatch):
+    """Validation losses 3, 1, 2, 2, ... whatever the network does."""
+    losses = iter([3.0, 1.0, *[2.0] * 20])
+    monkeypatch.setattr(training, "_loss_and_spread", lambda *_: (next(losses), 0.0))
+
+
+def test_the_network_of_the_best_epoch_is_judged_and_training_stops(pairs, own_cache, made_up_losses):
+    stopped = train_gaze_network(replace(SMALL, patience=2, epochs=9, rates=(1e-3, 1e-3)), *pairs, CPU)
+    assert len(stopped.seconds) == 4 and stopped.best_epoch == 2 and stopped.judged_loss == 1
+    two = train_gaze_network(replace(SMALL, epochs=2, rates=(1e-3, 1e-3)), *pairs, CPU)
+    assert same(stopped, two) and stopped.model is stopped.best
+    assert not torch.equal(stopped.last.conv1.weight, stopped.best.conv1.weight)
+
+
+def test_a_stopped_training_is_loaded_with_both_networks(pairs, own_cache, made_up_losses, monkeypatch):
+    recipe = replace(SMALL, patience=2, epochs=9)
+    first = train_gaze_network(recipe, *pairs, CPU)
+    monkeypatch.setattr(training, "_steps", None)
+    again = train_gaze_network(recipe, *pairs, CPU)
+    assert same(first, again) and torch.equal(first.last.output.bias, again.last.output.bias)
+
+
+def test_running_on_passes_the_same_best_network(pairs, tmp_path, monkeypatch):
+    recipe = replace(SMALL, patience=1, epochs=8, rates=(0.01, 0.01))
+    stopped = train_gaze_network(recipe, *pairs, CPU)
+    ran_on = train_gaze_network(replace(recipe, run_on=True), *pairs, CPU)
+    assert len(ran_on.seconds) == 8
+    count = len(stopped.seconds)
+    assert np.array_equal(ran_on.validation_losses[:count], stopped.validation_losses)
+    assert ran_on.judged_loss <= stopped.judged_loss
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
@@ -186,6 +241,17 @@ def test_trace_follows_the_training_and_is_kept(pairs, monkeypatch):
     assert found["loss"].iloc[[2, 4]].to_numpy() * of_mean_map == pytest.approx(trained.validation_losses)
     monkeypatch.setattr(training, "_steps", None)
     assert plateau_trace(recipe, *pairs, 8, 2, CPU).equals(found)
+
+
+def test_constants_are_best_for_their_loss(pairs):
+    targets = torch.from_numpy(np.concatenate([pairs[0].targets, pairs[0].targets[:, :, ::-1]]))
+    maps = {"mse": mean_map(pairs[0]), "l1": training.median_map(pairs[0])}
+    for loss, other in (("mse", "l1"), ("l1", "mse")):
+        of = {
+            n: float(GAZE_LOSSES[loss].of(torch.from_numpy(m).expand_as(targets), targets))
+            for n, m in maps.items()
+        }
+        assert of[loss] < of[other]
 
 
 def test_the_step_that_leaves_the_plateau():

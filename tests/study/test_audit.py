@@ -25,21 +25,21 @@ COUNTED = CLAIMS[~CLAIMS["rule"].isin(["exact", "shown", "untestable", "value"])
 AUDITED = COUNTED.loc[~COUNTED["paper"].isin(BEING_REDONE), "id"].tolist()
 RUNS = sorted(path.parents[1] for path in (ROOT / "results").glob("*/tables/04_verdicts.csv"))
 CHANCE = 10.0  # %, of ten classes
-METRICS = ("CC", "NSS", "shuffled AUC")
+METRICS = {"CC": "cc", "NSS": "nss", "shuffled AUC": "sauc"}
+SEEDLESS = -1
 
 
 @dataclass
 class Found:
     """What raw tables give for a case: values by unit (n,) or (seeds, images), minus each null control's too.
 
-    ``value`` replaces the mean where the estimate is none, such as a correlation, which then has no interval
-    here; ``limits`` are those of what is possible.
+    A number in place of values is an estimate that is no mean, such as a correlation: then it alone is
+    compared, and its stored interval is taken. ``limits`` are those of what is possible.
     """
 
-    effect: np.ndarray
-    beyond: dict[str, np.ndarray] = field(default_factory=dict)
+    effect: np.ndarray | float
+    beyond: dict[str, np.ndarray | float] = field(default_factory=dict)
     met: bool | None = None
-    value: float | None = None
     limits: tuple[float, float] = (-math.inf, math.inf)
 
 
@@ -72,76 +72,249 @@ def paired(table: pd.DataFrame, metric: str, a: dict, b: dict, unit: str | list[
 # ------------------------------------------------------------------------------------- paper 1's recipes
 
 
+RAW = {"01": "01_accuracy_by_training.csv", "02": "02_image_scores.csv.gz"}
+
+
 def read(run: Path, name: str) -> pd.DataFrame:
-    """A raw table of a run; skips the test when the run is older than it."""
-    for suffix in (".csv", ".csv.gz"):
-        if (path := run / "tables" / f"{name}{suffix}").exists():
-            return pd.read_csv(path)
-    pytest.skip(f"{run.name} has no {name}: the run is older than it")
+    """A raw table of a run; skips the test when the notebook's run is older than all raw tables."""
+    tables = run / "tables"
+    if not (tables / RAW[name[:2]]).exists():
+        pytest.skip(f"{run.name} has no {RAW[name[:2]]}: the run is older than it")
+    return pd.read_csv(tables / name)
+
+
+def trainings_of(run: Path, network: str, data: str) -> pd.DataFrame:
+    table = read(run, "01_accuracy_by_training.csv")
+    return table[(table["network"] == network) & (table["data"] == data)]
+
+
+def most_shared(table: pd.DataFrame) -> pd.DataFrame:
+    """The trainings of the width, learning rate and images a class that most of them share."""
+    keys = ["width", "learning_rate", "per_class"]
+    shared = pd.Series(table[keys].value_counts().index[0], keys)
+    return table[(table[keys] == shared).all(axis=1)]
 
 
 def main_trainings(run: Path, network: str, data: str) -> pd.DataFrame:
-    """The trainings of the main comparison: of the width and learning rate that most trainings share."""
-    table = read(run, "01_accuracy_by_training")
-    same = (table["network"] == network) & (table["data"] == data) & (table["connection"] == "first")
-    table = table[same & table["mask"].isin(["plain", "grey", "RC", "Alpha"])]
-    keys = ["width", "learning_rate"]
-    shared = table[keys].value_counts().index[0]
-    return table[(table[keys] == pd.Series(dict(zip(keys, shared, strict=True)))).all(axis=1)]
+    table = trainings_of(run, network, data).query("connection == 'first'")
+    return most_shared(table[table["mask"].isin(["plain", "grey", "RC", "Alpha"])])
 
 
-def learned(trainings: pd.DataFrame, mask: str = "plain") -> bool:
-    return bool(trainings.loc[trainings["mask"] == mask, "last"].mean() >= 3 * CHANCE)
+def learned(accuracies: pd.Series) -> bool:
+    return bool(accuracies.mean() >= 3 * CHANCE)
 
 
 def gain(network: str, mask: str, over: str, run: Path, data: str) -> Found:
     trainings = main_trainings(run, network, data)
     values = paired(trainings, "last", {"mask": mask}, {"mask": over})
-    return Found(values, met=learned(trainings))
+    return Found(values, met=learned(trainings.query("mask == 'plain'")["last"]))
 
 
 def epochs_above(network: str, run: Path, data: str) -> Found:
-    curves = read(run, "01_curves_by_training").query("network == @network and data == @data")
+    curves = read(run, "01_curves_by_training.csv").query("network == @network and data == @data")
     table = curves.pivot(index=["seed", "epoch"], columns="mask", values="accuracy")
     above = table[["RC", "Alpha"]].mean(axis=1) > table["plain"]
     shares = above.groupby("seed").mean().to_numpy() - 0.5
-    return Found(shares, met=learned(main_trainings(run, network, data)), limits=(-0.5, 0.5))
+    plain = main_trainings(run, network, data).query("mask == 'plain'")["last"]
+    return Found(shares, met=learned(plain), limits=(-0.5, 0.5))
 
 
 def averaged_minus_raw(run: Path, data: str) -> Found:
-    table = read(run, "01_accuracy_by_training").query("network == 'alexnet' and data == @data")
-    table = table[table["mask"].isin(["RC", "RC raw"]) & (table["connection"] == "first")]
-    both = table.groupby(["learning_rate", "width", "seed"])["mask"].transform("nunique") == 2
-    values = paired(table[both], "last", {"mask": "RC"}, {"mask": "RC raw"})
-    return Found(values, met=learned(table[both], "RC"))
+    table = trainings_of(run, "alexnet", data)
+    raw = most_shared(table.query("connection == 'raw'"))
+    keys = ["width", "learning_rate", "per_class", "mask", "seed"]
+    both = raw.merge(table.query("connection == 'first'"), on=keys, suffixes=("_raw", "_first"))
+    means = both.groupby("seed")[["last_first", "last_raw"]].mean()
+    averaged = both.query("mask == 'RC'")["last_first"]
+    return Found((means["last_first"] - means["last_raw"]).to_numpy(), met=learned(averaged))
 
 
 def spared(images: str, run: Path, data: str) -> Found:
     """Points lost by plain minus those by the masked networks; beyond grey, which stands in plain's place."""
-    table = read(run, "01_lost_by_seed").query("images == @images and data == @data")
+    table = read(run, "01_lost_by_seed.csv").query("images == @images and data == @data")
     lost = table.pivot(index="seed", columns="mask", values="lost")
     masked = lost[["RC", "Alpha"]].mean(axis=1)
-    plain = table.loc[table["mask"] == "plain", "clean"].mean()
     beyond = {"grey": (lost["grey"] - masked).to_numpy()}
-    return Found((lost["plain"] - masked).to_numpy(), beyond, met=bool(plain >= 3 * CHANCE))
+    plain = table.query("mask == 'plain'")["clean"]
+    return Found((lost["plain"] - masked).to_numpy(), beyond, met=learned(plain))
 
 
 def quality(run: Path, data: str) -> Found:
-    table = read(run, "01_quality_by_seed").query("data == @data")
+    table = read(run, "01_quality_by_seed.csv").query("data == @data")
     steps = table[table["kind"] == "degraded truth"].groupby("mask")[["auc", "points"]].mean()
     found = stats.spearmanr(steps["auc"], steps["points"]).statistic
-    plain = table["plain"].mean()
-    return Found(steps["points"].to_numpy(), met=bool(plain >= 3 * CHANCE), value=float(found))
+    return Found(float(found), met=learned(table["plain"]))
 
 
 def auc_lost(run: Path, data: str) -> Found:
-    table = read(run, "01_map_auc_by_image").query("mask == 'RC' and data == @data")
+    table = read(run, "01_map_auc_by_image.csv").query("mask == 'RC' and data == @data")
     return Found(paired(table, "auc", {"size": 96}, {"size": 32}, "image"))
+
+
+# ------------------------------------------------------------------------------------- paper 2's recipes
+
+
+def values_of(table: pd.DataFrame, test: str, method: str, column: str) -> pd.DataFrame:
+    """A row a seed, a column an image. Raises KeyError when there are none."""
+    rows = table[(table["test"] == test) & (table["method"] == method)]
+    found = rows.pivot(index="seed", columns="image", values=column).dropna(axis=1)
+    if found.empty:
+        raise KeyError(f"no {column} of {method} on {test}")
+    return found
+
+
+def minus(of: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """Differences (seeds, images); what has no seed stands beside every seed, two such give (images,)."""
+    if of.index[0] == SEEDLESS or other.index[0] == SEEDLESS:
+        found = of.to_numpy() - other.to_numpy()
+        return found[0] if len(found) == 1 else found
+    return (of - other).dropna().to_numpy()
+
+
+def ratio_minus_one(of: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """Values (seeds, images) whose mean is 100 (of / other - 1) of the means, and that vary as it does."""
+    of, other = of.align(other, join="inner", axis=0)
+    level, ratio = other.to_numpy().mean(), of.to_numpy().mean() / other.to_numpy().mean()
+    return 100 * ((of - ratio * other) / level + ratio - 1).to_numpy()
+
+
+def scores(run: Path) -> pd.DataFrame:
+    return read(run, "02_image_scores.csv.gz")
+
+
+def gaze_learned(run: Path, data: str, *methods: str) -> bool:
+    """Below mean and median map in the own validation loss, and following the image (.05 of CC)."""
+    curves, table = read(run, "02_validation.csv"), scores(run)
+    met = True
+    for method in methods:
+        mine = curves[curves["method"] == method]
+        loss = mine.groupby("seed")["validation"].min().mean()
+        focus = values_of(table, data, method, "cc").to_numpy().mean()
+        focus -= values_of(table, data, method, "others").to_numpy().mean()
+        met &= bool(loss < mine[["mean map", "median map"]].min(axis=None) and focus >= 0.05)
+    return met
+
+
+def against_mse(method: str, metric: str, needed: tuple[str, ...], run: Path, data: str) -> Found:
+    """In %, of one metric."""
+    of, other = (values_of(scores(run), data, name, metric) for name in (method, "MSE"))
+    return Found(ratio_minus_one(of, other), met=gaze_learned(run, data, *needed))
+
+
+def better(method: str, needed: tuple[str, ...], run: Path, data: str, case: str) -> Found:
+    of, other = (values_of(scores(run), data, name, METRICS[case]) for name in (method, "MSE"))
+    return Found(minus(of, other), met=gaze_learned(run, data, *needed))
+
+
+def sizes_compared(run: Path, data: str, case: str) -> Found:
+    of, other = (values_of(scores(run), data, name, METRICS[case]) for name in ("MSE", "MSE, 10x10"))
+    return Found(ratio_minus_one(of, other), met=gaze_learned(run, data, "MSE", "MSE, 10x10"))
+
+
+def beyond_handcrafted(run: Path, data: str, case: str) -> Found:
+    of = partial(values_of, scores(run), data, column=METRICS[case])
+    rivals = [name + prior for name in ("RC", "FT", "SR") for prior in ("", " x prior")]
+    best = max(map(lambda name: of(method=name), rivals), key=lambda values: values.to_numpy().mean())
+    network = of(method="MSE")
+    beyond = {name: minus(network, of(method=name)) for name in ("mean map", "median map")}
+    return Found(minus(network, best), beyond, met=gaze_learned(run, data, "MSE"))
+
+
+def fails_alike(run: Path, data: str) -> Found:
+    cc = partial(values_of, scores(run), data, column="cc")
+    ranks = cc(method="MSE").rank(axis=1).to_numpy()
+    pairs = np.triu_indices(len(ranks), 1)
+    beyond = {}
+    for name in ("mean map", "median map"):
+        level = stats.rankdata(cc(method=name).iloc[0])
+        given = np.column_stack([level, np.ones_like(level)])
+        left = ranks.T - given @ np.linalg.lstsq(given, ranks.T, rcond=None)[0]
+        beyond[name] = float(np.corrcoef(left.T)[pairs].mean())
+    return Found(float(np.corrcoef(ranks)[pairs].mean()), beyond, met=gaze_learned(run, data, "MSE"))
+
+
+def grows_worse(run: Path, data: str) -> Found:
+    table = scores(run)
+    ends = ("L1, last epoch", "L1") if "L1, last epoch" in set(table["method"]) else ("L1", "L1, best epoch")
+    last, best = (values_of(table, data, name, "cc") for name in ends)
+    return Found(minus(last, best), met=gaze_learned(run, data, "L1"))
+
+
+def over_fitted(run: Path) -> pd.DataFrame:
+    """Rise and fall in % by loss and seed, from the epoch that is best for the other seeds to the last."""
+    curves, rows = read(run, "02_validation.csv"), []
+    gone = read(run, "02_over_fitting.csv")
+    for loss, seed in gone[["loss", "seed"]].itertuples(index=False):
+        seeds = gone.loc[gone["loss"] == loss, "seed"]
+        mine = curves[(curves["method"] == loss) & curves["seed"].isin(seeds)]
+        valid, train = (mine.pivot(index="epoch", columns="seed", values=v) for v in ("validation", "train"))
+        epoch = valid.drop(columns=seed).mean(axis=1).idxmin()
+        rise = 100 * (valid[seed].iloc[-1] / valid[seed][epoch] - 1)
+        rows.append((loss, seed, rise, 100 * (1 - train[seed].iloc[-1] / train[seed][epoch])))
+    return pd.DataFrame(rows, columns=["loss", "seed", "rise", "fall"])
+
+
+def drifts_apart(run: Path, data: str) -> Found:
+    gone = over_fitted(run).query("loss == 'MSE'")
+    return Found(gone[["rise", "fall"]].min(axis=1).to_numpy(), met=gaze_learned(run, data, "MSE"))
+
+
+def over_fits_more(run: Path, data: str) -> Found:
+    values = paired(over_fitted(run), "rise", {"loss": "L1"}, {"loss": "MSE"})
+    return Found(values, met=gaze_learned(run, data, "MSE", "L1"))
+
+
+def measures(run: Path, data: str, column: str, *methods: str) -> list[pd.DataFrame]:
+    """A measure of single maps: of networks, of "mean map", "median map" and "truth" (without seed)."""
+    table = read(run, "02_image_measures.csv.gz")
+    return [values_of(table, data, method, column) for method in methods]
+
+
+def less_biased(run: Path, data: str) -> Found:
+    """``bias`` is the correlation with the mean map."""
+    of_mse, of_l1, mean_map, median_map = measures(run, data, "bias", "MSE", "L1", "mean map", "median map")
+    constants = mean_map.to_numpy().mean() - median_map.to_numpy().mean()
+    return Found(minus(of_mse, of_l1) - constants, met=gaze_learned(run, data, "MSE", "L1"))
+
+
+def wider(run: Path, data: str) -> Found:
+    network, truth, level = measures(run, data, "entropy", "MSE", "truth", "mean map")
+    beyond = {"mean map": minus(network, level)}
+    return Found(minus(network, truth), beyond, met=gaze_learned(run, data, "MSE"))
+
+
+def worst_tenth(column: str, run: Path, data: str) -> Found:
+    """What the tenth of images with the lowest CC has more of ``column`` than the rest. A constant map has as
+    much everywhere, so that nothing is taken off beyond it."""
+    (values,) = measures(run, data, column, "MSE")
+    order = values_of(scores(run), data, "MSE", "cc").mean().sort_values(kind="stable").index
+    worst = order[: max(2, len(order) // 10)]
+    found = float(values[worst].to_numpy().mean() - values.drop(columns=worst).to_numpy().mean())
+    beyond = {"mean map": found, "median map": found}
+    return Found(found, beyond, met=gaze_learned(run, data, "MSE"))
+
+
+def more_confident(column: str, sign: int, run: Path, data: str) -> Found:
+    """``column`` is a measure of what is left of a prediction when the mean map is regressed out."""
+    of_l1, of_mse = measures(run, data, column, "L1", "MSE")
+    return Found(sign * minus(of_l1, of_mse), met=gaze_learned(run, data, "MSE", "L1"))
+
+
+def looked_at(run: Path, data: str) -> Found:
+    table = read(run, "02_contrast_by_image.csv").query("data == @data")
+    features = [table[name].to_numpy() for name in ("colour contrast", "complexity")]
+    return Found(min(features, key=np.mean))
+
+
+def faces_and_text(run: Path, data: str) -> Found:
+    table = read(run, "02_faces_and_text_by_image.csv").query("data == @data")
+    return Found(table["share"].to_numpy() - table["share of others"].to_numpy())
 
 
 # --------------------------------------------------------------------------------------- all the recipes
 
-Recipe = Callable[[Path, str], Found]
+BOTH = ("MSE", "L1")
+Recipe = Callable[..., Found]
 RECIPES: dict[str, Recipe] = {
     "SM-D1": partial(gain, "alexnet", "RC", "plain"),
     "SM-D2": partial(gain, "alexnet", "Alpha", "plain"),
@@ -157,9 +330,29 @@ RECIPES: dict[str, Recipe] = {
     "SM-F7a": partial(epochs_above, "nin"),
     "SM-X1": averaged_minus_raw,
     "SM-X2": quality,
-    "SM-X3a": partial(spared, "noise"),
+    "SM-X3a": partial(spared, "noise 0.3"),
     "SM-X3b": partial(spared, "swapped"),
     "SM-X5": auc_lost,
+    "SC-D1b": partial(against_mse, "L1", "cc", BOTH),
+    "SC-D2b": partial(against_mse, "L1", "sauc", BOTH),
+    "SC-D3": partial(against_mse, "L1", "borji", BOTH),
+    "SC-X3": drifts_apart,
+    "SC-X4": over_fits_more,
+    "SC-X14": grows_worse,
+    "SC-X5": less_biased,
+    "SC-X6": wider,
+    "SC-X7": fails_alike,
+    "SC-X8a": partial(worst_tenth, "variation"),
+    "SC-X8b": partial(worst_tenth, "spots"),
+    "SC-X9": looked_at,
+    "SC-X10": beyond_handcrafted,
+    "SC-X11a": partial(better, "KL divergence", ("MSE", "KL divergence")),
+    "SC-X11b": partial(better, "Bhattacharyya", ("MSE", "Bhattacharyya")),
+    "SC-X12": sizes_compared,
+    "SC-X13a": partial(more_confident, "peak beyond mean map", 1),
+    "SC-X13b": partial(more_confident, "entropy beyond mean map", -1),
+    "SC-X15": faces_and_text,
+    "SC-X16": partial(better, "MSE, learned prior", ("MSE",)),
 }
 
 
@@ -201,14 +394,18 @@ def recomputed(run: Path, claim: str, case: str, data: str) -> Found:
     return recipe(run, data) if not case else recipe(run, data, case)
 
 
-def check_part(stored: pd.Series, values: np.ndarray, found: Found) -> tuple[float, float]:
-    """Compare a stored part with values by unit; its interval by the stored numbers."""
-    low, high = interval(values)
-    resampled = "images" in stored["unit"]
-    slack = 0.1 * (high - low) if resampled else 0.0
-    assert near(stored["measured"], np.mean(values), 0), stored["part"]
-    low, high = np.clip([low, high], *found.limits)
-    assert near(stored["low"], low, slack) and near(stored["high"], high, slack), stored["part"]
+def check_part(
+    stored: pd.Series, values: np.ndarray | float, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float]:
+    """Compare a stored part with what the raw tables give; its interval, by the stored numbers."""
+    digits = 2e-4 if " x " in stored["unit"] else 0.0  # scores are stored with four digits
+    slack = digits * np.abs(values).max()
+    assert near(stored["measured"], np.mean(values), slack), stored["part"]
+    if not isinstance(values, float):
+        low, high = interval(values)
+        slack += 0.1 * (high - low) if "images" in stored["unit"] else 0.0
+        low, high = np.clip([low, high], *limits)
+        assert near(stored["low"], low, slack) and near(stored["high"], high, slack), stored["part"]
     return stored["low"], stored["high"]
 
 
@@ -236,17 +433,15 @@ def audited_case(run: Path, claim: str, parts: pd.DataFrame) -> str:
     names = {name.removeprefix("beyond: ") for name in parts.index if name.startswith("beyond: ")}
     assert names == set(found.beyond), "the null controls"
     assert str(effect["met"]) == ("nan" if found.met is None else str(found.met)), "the condition"
-    if found.value is not None:
-        assert near(effect["measured"], found.value, 0)
-        low, high = effect["low"], effect["high"]
-        assert -1 <= low <= high <= 1
-    else:
-        low, high = check_part(effect, found.effect, found)
+    low, high = check_part(effect, found.effect, found.limits)
     ends = []
     for name, values in found.beyond.items():
         part = parts.loc[f"beyond: {name}"].copy()
         part["part"] = name
-        ends.append(check_part(part, values, found)[0])
+        ends.append(check_part(part, values)[0])
+        if not isinstance(values, float):
+            alone = np.mean(found.effect) - np.mean(values)
+            assert near(parts.loc[f"null: {name}", "measured"], alone, 2e-4 * abs(alone)), name
     few = effect["n"] < (20 if effect["unit"].startswith("images") else 6)
     return "not judged" if few else follows(claim, found, low, high, ends)
 
@@ -291,9 +486,9 @@ def made_run(tmp_path: Path, effect: float = 2.0, **changed) -> Path:
         base = 40 + rng.normal()
         for mask, more in {"plain": 0, "grey": 0, "RC": effect, "Alpha": 0}.items():
             last = base + more + 0.3 * rng.normal()
-            rows.append(("alexnet", 0.5, "first", mask, seed, 0.001, "set", last + 1, last, last))
+            rows.append(("alexnet", 0.5, "first", mask, seed, 0.001, "set", 50, last))
             lost.append(("swapped", mask, seed, "set", base, 20 - more + 0.3 * rng.normal()))
-    columns = "network width connection mask seed learning_rate data best last elsewhere".split()
+    columns = "network width connection mask seed learning_rate data per_class last".split()
     pd.DataFrame(rows, columns=columns).to_csv(folder / "01_accuracy_by_training.csv", index=False)
     columns = "images mask seed data clean lost".split()
     pd.DataFrame(lost, columns=columns).to_csv(folder / "01_lost_by_seed.csv", index=False)
@@ -301,6 +496,7 @@ def made_run(tmp_path: Path, effect: float = 2.0, **changed) -> Path:
     for claim in ("SM-D1", "SM-X3b"):
         found = RECIPES[claim](folder.parent, "set")
         parts = {"effect": found.effect} | {f"beyond: {n}": v for n, v in found.beyond.items()}
+        parts |= {f"null: {name}": found.effect - values for name, values in found.beyond.items()}
         for part, values in parts.items():
             low, high = interval(values)
             numbers = {"measured": values.mean(), "low": low, "high": high, "n": 8, "unit": "seeds"}
@@ -333,6 +529,42 @@ def test_a_wrong_verdict_is_found(tmp_path, word):
     pd.read_csv(path).assign(verdict=word).to_csv(path, index=False)
     with pytest.raises(AssertionError):
         test_stored_numbers_and_verdicts_follow_from_the_raw_tables(run, "SM-D1")
+
+
+@pytest.fixture
+def made_scores(tmp_path):
+    """A run in which MSE follows the image and is .1 above RC, L1 is a tenth above MSE, and SR has not
+    learned."""
+    (tmp_path / "tables").mkdir()
+    rng = np.random.default_rng(0)
+    images, seeds = 0.4 + 0.1 * rng.random(30), 0.01 * rng.random(6)
+    levels = {"mean map": -0.2, "median map": -0.3, "RC": -0.1, "RC x prior": -0.15, "FT": -0.2}
+    levels |= {"FT x prior": -0.2, "SR": -0.2, "SR x prior": -0.2}
+    rows = [("set", name, SEEDLESS, i, v + images[i], 0.4) for name, v in levels.items() for i in range(30)]
+    for seed, more in enumerate(seeds):
+        for name, factor, others in (("MSE", 1, 0.3), ("L1", 1.1, 0.3), ("blind", 1, 0.5)):
+            values = factor * (images + more)
+            rows += [("set", name, seed, i, value, others) for i, value in enumerate(values)]
+    table = pd.DataFrame(rows, columns=["test", "method", "seed", "image", "cc", "others"])
+    table.to_csv(tmp_path / "tables" / "02_image_scores.csv.gz", index=False)
+    curves = [
+        (m, s, e, 1 / e + 0.001, 1.5, 2) for m in ("MSE", "L1", "blind") for s in range(6) for e in (1, 2)
+    ]
+    columns = ["method", "seed", "epoch", "validation", "mean map", "median map"]
+    pd.DataFrame(curves, columns=columns).to_csv(tmp_path / "tables" / "02_validation.csv", index=False)
+    return tmp_path
+
+
+def test_recipes_of_gaze_scores(made_scores):
+    found = beyond_handcrafted(made_scores, "set", "CC")
+    assert found.effect.shape == (6, 30) and found.met is True
+    cc = values_of(scores(made_scores), "set", "MSE", "cc").to_numpy()
+    rival = values_of(scores(made_scores), "set", "RC", "cc").to_numpy()
+    assert found.effect.mean() == pytest.approx(cc.mean() - rival.mean())
+    assert found.beyond["median map"].mean() == pytest.approx(found.effect.mean() + 0.2)
+    assert against_mse("L1", "cc", BOTH, made_scores, "set").effect == pytest.approx(np.full((6, 30), 10))
+    assert not gaze_learned(made_scores, "set", "MSE", "blind")
+    assert fails_alike(made_scores, "set").effect == pytest.approx(1)
 
 
 def test_paired_values_by_seed_and_by_seed_and_image():

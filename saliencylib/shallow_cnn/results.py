@@ -239,9 +239,25 @@ def intense_spots(maps: np.ndarray) -> np.ndarray:
     return np.array([ndimage.label(map > INTENSE * map.max())[1] for map in maps], float)
 
 
-def of_predictions(predicted: Mapping[tuple[str, int], np.ndarray], method: str, measure) -> pd.DataFrame:
-    """``measure(maps)`` (N,) of a method's predictions: a row a seed, a column an image."""
-    return pd.DataFrame({seed: measure(maps) for (name, seed), maps in predicted.items() if name == method}).T
+def image_measures(
+    predicted: Mapping[tuple[str, int], np.ndarray], test: str, mean_map: np.ndarray
+) -> pd.DataFrame:
+    """What single maps (N, 48, 48), by method and seed, are like: rows test, method, seed, image, bias (CC
+    with the mean map), entropy, variation, spots, and peak and entropy of what is beyond the mean map."""
+    frames = []
+    for (method, seed), maps in predicted.items():
+        left = beyond_the_mean_map(maps, mean_map)
+        columns = {
+            "bias": correlations(maps, mean_map),
+            "entropy": map_entropy(maps),
+            "variation": total_variation(maps),
+            "spots": intense_spots(maps),
+            "peak beyond mean map": left.max((1, 2)),
+            "entropy beyond mean map": map_entropy(left.clip(min=0)),
+        }
+        about = {"test": test, "method": method, "seed": seed, "image": range(len(maps))}
+        frames.append(pd.DataFrame(about | columns))
+    return pd.concat(frames, ignore_index=True)
 
 
 def agreement_of_runs(scores: pd.DataFrame, given: np.ndarray | None = None) -> Estimate:
@@ -390,7 +406,7 @@ def metric_places(tests: Sequence[GazeSet]) -> list[tuple[GazeSet, str, dict[str
     return found
 
 
-def compact(scored: pd.DataFrame) -> pd.DataFrame:
-    """Scores of images with 4 significant digits, as they are stored."""
-    digits = [*COLUMN_OF.values(), "others"]
-    return scored.assign(**{name: scored[name].map("{:.4g}".format).astype(float) for name in digits})
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with 4 significant digits in its columns of numbers with fractions, as it is stored."""
+    digits = table.select_dtypes("floating").columns
+    return table.assign(**{name: table[name].map("{:.4g}".format).astype(float) for name in digits})

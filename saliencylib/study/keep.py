@@ -33,7 +33,7 @@ from saliencylib.places import ROOT, cache_root, results_root
 from saliencylib.study.sources import code_of
 
 TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
-RECORD_AFTER = 6.0  # the same for one of many jobs, whose outcome is a line
+RECORD_AFTER = 10.0  # the same for one of many jobs, whose outcome is a line
 
 _unseen = 0.0  # seconds of work behind what was read back or done by other processes, so unseen by the clock
 
@@ -345,7 +345,7 @@ def _write_record(name: str, new: dict[str, dict]) -> None:
 
 def _line(frame: pd.DataFrame) -> dict[str, str]:
     """A frame of numbers as text, the values of a column side by side."""
-    return {f"{name}:": " ".join(f"{value:.10g}" for value in frame[name]) for name in frame}
+    return {f"{name}:": " ".join(map(repr, frame[name].tolist())) for name in frame}
 
 
 def _frame(line: Mapping[str, str]) -> pd.DataFrame:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,12 +9,19 @@ import torch
 from saliencylib.sal_mask import training
 from saliencylib.sal_mask.network import CONNECTIONS
 from saliencylib.sal_mask.training import RECIPE_KEYS, ClassifierRecipe, Material
+from saliencylib.study import keep
 from saliencylib.study.keep import Checkpoint
 
 CPU = torch.device("cpu")
-RECIPE = ClassifierRecipe("nin", "RC", 0, 3, 0.0625, 0.5, 8, "adamw", 0.002)
+RECIPE = ClassifierRecipe("nin", "RC", 0, 3, 0.0625, 0.5, 8, "adamw", 0.002, 0)
 
 pytestmark = pytest.mark.usefixtures("own_cache", "in_process")
+
+
+@pytest.fixture(autouse=True)
+def _own_results(own_cache, monkeypatch):
+    monkeypatch.setenv("SALIENCY_RESULTS", str(own_cache / "results"))
+    monkeypatch.setattr(keep, "RECORD_AFTER", math.inf)
 
 
 def material(images, labels, maps, classes=10):
@@ -96,12 +104,12 @@ def test_seed_and_mask_change_the_result(tiny):
 
 def test_recipes_pair_masks_and_seeds_and_rows_are_marked_with_them(tiny):
     by_network = {"epochs": {"nin": 1}, "widths": {"nin": 0.0625}, "learning_rates": {"nin": 0.002}}
-    settings = SimpleNamespace(**by_network, dropout=0.0, batch=8, optimiser="adamw")
+    settings = SimpleNamespace(**by_network, dropout=0.0, batch=8, optimiser="adamw", train_per_class=0)
     recipes = training.classifier_recipes(settings, "nin", ("plain", "RC"), range(2), batch=4)
     assert [(r.mask, r.seed) for r in recipes] == [("plain", 0), ("RC", 0), ("plain", 1), ("RC", 1)]
     assert {(r.epochs, r.width, r.batch) for r in recipes} == {(1, 0.0625, 4)}
     log = training.accuracies_by_epoch([*recipes, replace(recipes[0], connection="raw")], tiny, CPU)
-    assert list(log.columns[:6]) == [*RECIPE_KEYS, "epoch"]
+    assert list(log.columns[:8]) == [*RECIPE_KEYS, "epoch"]
     assert log.groupby(RECIPE_KEYS).ngroups == len(log) == 5
     assert (log["accuracy"] == (log["accuracy_even"] + log["accuracy_odd"]) / 2).all()
     with pytest.raises(ValueError, match="no recipe"):
@@ -144,3 +152,41 @@ def test_a_network_can_learn():
     colours = material(images, np.arange(40) % 2, np.ones((40, 16, 16), np.float32), 2)
     log = log_of(replace(RECIPE, epochs=30, learning_rate=0.01), colours)
     assert log["loss"].iloc[-1] < log["loss"].iloc[0] and log["accuracy"].iloc[-1] == 100
+
+
+def test_every_seed_draws_its_own_training_images_the_same_for_every_mask(tiny):
+    recipe = replace(RECIPE, per_class=1)
+    drawn = tiny.drawn(recipe)
+    assert np.bincount(drawn.train_labels).tolist() == [1] * 10
+    plain = tiny.drawn(replace(recipe, mask="plain"))
+    assert np.array_equal(drawn.train_images, plain.train_images)
+    assert not np.array_equal(drawn.train_images, tiny.drawn(replace(recipe, seed=1)).train_images)
+    places = [np.flatnonzero((tiny.train_images == image).all((1, 2, 3)))[0] for image in drawn.train_images]
+    assert np.array_equal(drawn.maps["RC"][0], tiny.maps["RC"][0][places]), "maps follow their images"
+    assert np.array_equal(tiny.drawn(RECIPE).train_images, tiny.train_images), "0 takes all"
+    with pytest.raises(ValueError, match="a class has 2 images, fewer than 3"):
+        tiny.drawn(replace(recipe, per_class=3))
+
+
+def test_the_last_epoch_is_tested_on_all_images_and_the_others_on_some(tiny, monkeypatch):
+    monkeypatch.setattr(training, "CURVE_IMAGES", 10)
+    log = log_of(RECIPE, tiny)
+    assert (log["accuracy"] % 10 == 0).all() and log["final"].nunique() == 1
+    network = training.trained_classifier(RECIPE, tiny, CPU)
+    x = training.normalised_images(tiny.test_images, tiny.train_images, CPU)
+    found = training.predicted_classes(network, x, torch.from_numpy(tiny.maps["RC"][1])).numpy()
+    assert log["final"].iloc[0] == pytest.approx(100 * (found == tiny.test_labels).mean())
+
+
+def test_recorded_trainings_are_not_done_again_without_their_checkpoints(own_cache, tiny, monkeypatch):
+    monkeypatch.setattr(keep, "RECORD_AFTER", 0.0)
+    whole = log_of(RECIPE, tiny)
+    for path in [*own_cache.rglob("*.safetensors"), *own_cache.glob("accuracies/*")]:
+        path.unlink()
+    lines = (own_cache / "results/kept/sal_mask.csv").read_text().splitlines()
+    assert len(lines) == 2 and lines[0].startswith("key,network,width") and "mask,seed,epoch:" in lines[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train_one_epoch", lambda *_: pytest.fail("trained again"))
+        assert log_of(RECIPE, tiny).equals(whole)
+    log_of(replace(RECIPE, seed=1), tiny)
+    assert len((own_cache / "results/kept/sal_mask.csv").read_text().splitlines()) == 3

@@ -62,7 +62,10 @@ def with_intervals(value, found, **columns):
 def test_figures_of_scores_say_what_they_show():
     means = with_intervals("value", {"MSE": 0.6, "mean map": 0.5, "hidden": 0.9})
     figure = figures.figure_scores(means, ["MSE", "mean map"])
-    assert "MSE (CC)" in figure.get_suptitle() and "hidden" not in figure.get_suptitle()
+    assert (
+        "MSE (CC, NSS, shuffled AUC, AUC-Borji)" in figure.get_suptitle()
+        and "hidden" not in figure.get_suptitle()
+    )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["MSE", "mean map"]
     variants = with_intervals("difference", {"L1": -0.1, "KL divergence": 0.1}, n=6)
     assert "1 of 2 variants beat" in figures.figure_variants(variants).get_suptitle()

@@ -188,6 +188,21 @@ def test_spots_above_half_of_the_peak_are_counted():
     assert results.intense_spots(np.stack([two, np.ones((48, 48))])).tolist() == [2, 1]
 
 
+def test_measures_of_single_maps_stand_by_method_seed_and_image():
+    rng = np.random.default_rng(0)
+    mean_map, maps = rng.random((48, 48)), rng.random((3, 48, 48))
+    constant = np.broadcast_to(mean_map, maps.shape)
+    table = results.image_measures({("MSE", 4): maps, ("mean map", NO_SEED): constant}, "d", mean_map)
+    of = {name: results.by_seed(table, "d", "MSE", name).loc[4].to_numpy() for name in table.columns[4:]}
+    assert of["bias"] == pytest.approx(results.correlations(maps, mean_map))
+    assert of["entropy"] == pytest.approx(results.map_entropy(maps))
+    left = results.beyond_the_mean_map(maps, mean_map)
+    assert of["peak beyond mean map"] == pytest.approx(left.max((1, 2)))
+    blind = table[table["method"] == "mean map"]
+    assert blind["bias"].to_numpy() == pytest.approx(1)
+    assert blind["peak beyond mean map"].to_numpy() == pytest.approx(0, abs=1e-9)
+
+
 def test_agreement_is_the_mean_spearman_correlation():
     rng = np.random.default_rng(0)
     frame = values((rng.random((60, 3)) + np.linspace(0, 2, 60)[:, None]).T)

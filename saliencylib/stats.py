@@ -154,8 +154,12 @@ def rank_correlation(a: np.ndarray, b: np.ndarray, unit: str, seed: int = 0, dra
 
 
 def fisher_interval(correlation: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a rank correlation over n >= 4 units, within [-1, 1]."""
-    z = np.arctanh(np.clip(correlation, -1 + 1e-9, 1 - 1e-9))
+    """The 95 % interval of a rank correlation over n >= 4 units, within [-1, 1].
+
+    A perfect one is no certainty: it counts as the next lower, that of two neighbours in the other's place.
+    """
+    most = 1 - 12 / (n * (n**2 - 1))
+    z = np.arctanh(np.clip(correlation, -most, most))
     half = 1.96 * math.sqrt((1 + correlation**2 / 2) / (n - 3))
     return float(np.tanh(z - half)), float(np.tanh(z + half))
 

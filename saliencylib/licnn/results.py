@@ -171,25 +171,27 @@ def object_contrasts(crops: Sequence[Image.Image], maps: np.ndarray, masks: np.n
 
 def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Means of ``localisation_scores``, a row a map: the scores, energy above the object's area, and the
-    energy's difference from LICNN's with its interval over images."""
+    energy's difference from LICNN's with its interval over images ("" for LICNN itself)."""
     scores = scores.assign(above=scores["energy"] - scores["area"])
     columns = ["pointing", "auc", "energy", "above", "iou", "iou_area"]
     table = scores.groupby("map", sort=False)[columns].mean()
     energy = scores.pivot(index="image", columns="map", values="energy")
-    found = [stats.paired_difference(energy[name], energy["LICNN"], "images") for name in table.index]
-    return table.assign(against_licnn=[str(estimate) for estimate in found]).reset_index()
+    found = {n: stats.paired_difference(energy[n], energy["LICNN"], "images", (-1, 1)) for n in table.index}
+    against = ["" if name == "LICNN" else str(estimate) for name, estimate in found.items()]
+    return table.assign(against_licnn=against).reset_index()
 
 
 def own_half_table(halves: pd.DataFrame) -> pd.DataFrame:
     """Means of ``own_halves`` with their intervals over pairs, a row a map, and the share in the own half
-    beside that of LICNN before the softmax."""
+    beside that of LICNN before the softmax ("" for that itself)."""
     per_pair = halves.groupby(["map", "pair"])[["energy", "pointing"]].mean()
     before = per_pair.loc["LICNN, before the softmax", "energy"].to_numpy()
     rows = []
     for name in HALVED:
         energy, pointing = (per_pair.loc[name, column].to_numpy() for column in ("energy", "pointing"))
         found = [stats.mean_interval(values, "pairs", (0, 1)) for values in (energy, pointing)]
-        rows.append((name, *map(str, [*found, stats.paired_difference(energy, before, "pairs")])))
+        beside = str(stats.paired_difference(energy, before, "pairs", (-1, 1)))
+        rows.append((name, *map(str, found), "" if name == "LICNN, before the softmax" else beside))
     columns = ["map", "share in the own half", "highest value in the own half", "share minus before"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -215,17 +217,23 @@ def maps_by_stage(
     return {"original": maps(model)} | {name: maps(net) for i, (name, net) in stages if i in wanted}
 
 
-def randomisation_estimates(falls: pd.DataFrame) -> dict[str, stats.Estimate]:
-    """LI-F12a and LI-F12b from ``randomisation_curves``: LICNN's HOG similarity at the first stage minus at
-    the last, and at the last stage LICNN's minus the mean of the other methods that the paper compares."""
-    per_image = falls.groupby(["method", "stage", "image"])["hog"].mean()
-    first, last = falls["stage"].iloc[0], falls["stage"].iloc[-1]
-    others = [m for m in OTHERS_COMPARED if m in set(falls["method"])]
-    mean_of_others = np.mean([per_image[m, last] for m in others], axis=0)
-    return {
-        "LI-F12a": stats.paired_difference(per_image["LICNN", first], per_image["LICNN", last], "images"),
-        "LI-F12b": stats.paired_difference(per_image["LICNN", last], mean_of_others, "images"),
-    }
+def similarity_lost(curves: pd.DataFrame, similarity: str) -> stats.Estimate:
+    """1 minus the area under the curve of one of ``sanity.SIMILARITIES`` over all stages, of LICNN in
+    ``randomisation_curves``: mean and interval over images."""
+    return stats.mean_interval(1 - _areas(curves, similarity)["LICNN"].to_numpy(), "images", (0, 2))
+
+
+def similarity_beside_others(curves: pd.DataFrame, similarity: str) -> dict[str, stats.Estimate]:
+    """LICNN's area under the curve of similarity minus that of each of ``OTHERS_COMPARED`` that was measured,
+    by its name, paired by image."""
+    areas = _areas(curves, similarity)
+    others = [method for method in OTHERS_COMPARED if method in areas]
+    return {m: stats.paired_difference(areas["LICNN"], areas[m], "images", (-2, 2)) for m in others}
+
+
+def _areas(curves: pd.DataFrame, similarity: str) -> pd.DataFrame:
+    """Mean similarity over stages and seeds: a row an image, a column a method."""
+    return curves.pivot_table(index="image", columns="method", values=similarity)
 
 
 # ------------------------------------------------------------------------------------------- blur
@@ -300,6 +308,13 @@ def accuracy_change(results: pd.DataFrame, column: str, before: Variant, after: 
     return stats.mcnemar(*paired_outcomes(results, column, before, after))
 
 
+def region_worth(results: pd.DataFrame, source: str, other: str) -> stats.Estimate:
+    """Top-5 accuracy with all outside the region of ``source`` blurred at the largest radius minus outside
+    that of ``other``, of equal area (``AREA`` of the picture), in points. Sources as in ``Variant``."""
+    pair = (Variant(kind, AREA, "background", max(RADII)) for kind in (other, source))
+    return accuracy_change(results, "top5", *pair)
+
+
 def accuracy_changes(
     results: pd.DataFrame, compared: Mapping[str, tuple[Variant, Variant]], column: str = "top5"
 ) -> pd.DataFrame:
@@ -360,6 +375,13 @@ def turned_photographs(results: pd.DataFrame, variant: Variant) -> pd.DataFrame:
     both = pd.concat([place, pd.DataFrame(columns)], axis=1, join="inner").rename_axis("name").reset_index()
     changed = both[both["right_before"] != both["right_after"]]
     return changed.drop(columns="right_after").reset_index(drop=True)
+
+
+def turned_right(results: pd.DataFrame, variant: Variant) -> stats.Estimate:
+    """How many photographs a variant turns from wrong to right by top-5, with the interval of that count."""
+    before, after = paired_outcomes(results, "top5", UNMODIFIED, variant)
+    n = len(before)
+    return stats.mean_interval(n * (~before.astype(bool) & after.astype(bool)), "images", (0, n))
 
 
 def turned_counts(results: pd.DataFrame, variant: Variant, photographs: str) -> dict[str, object]:

@@ -390,7 +390,7 @@ def share_of_epochs_above(
 
     ``after`` leaves out the first share of the epochs; one third is the paper's first learning-rate step.
     """
-    kept = log.query("network == @network and epoch > @after * epoch.max()")
+    kept = log.query("network == @network").query("epoch > @after * epoch.max()")
     table = kept.pivot(index=["seed", "epoch"], columns="mask", values="accuracy")
     above = table[list(masks)].mean(axis=1) > table["plain"] + TIE
     return mean_interval(above.groupby("seed").mean() - 0.5, limits=(-0.5, 0.5))

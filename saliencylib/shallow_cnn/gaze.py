@@ -156,7 +156,7 @@ def with_densities(
     return GazeSet(name, images, targets, fine_points, observers, source, sigma)
 
 
-def held_out(names: Sequence[str]) -> np.ndarray:
+def held_out_of_osie(names: Sequence[str]) -> np.ndarray:
     """Which of osie's images (N,) only tests see: those whose place among the sorted names, counted from 0,
     leaves a remainder of ``HELD_OUT`` when divided by seven."""
     return np.isin(np.searchsorted(sorted(names), names) % 7, HELD_OUT)
@@ -201,13 +201,13 @@ def _digit_set(count: int, part: str) -> GazeSet:
 
 def _fixation_sets() -> GazeSplit:
     eye, mouse = fixation_set("osie"), osie_mouse()
-    tested = held_out(mouse.names)
+    tested = held_out_of_osie(mouse.names)
     training = [from_fixations(fixation_set(name)) for name in ("crowd", "scene", "pascal")]
     rest = from_fixations(mouse.select(~tested), "osie mouse", MOUSE_SIGMA)
     also, validation = training_and_validation(rest)
     tests = [
         from_fixations(mouse.select(tested), "osie mouse", MOUSE_SIGMA),
-        from_fixations(eye.select(held_out(eye.names)), "osie eye"),
+        from_fixations(eye.select(held_out_of_osie(eye.names)), "osie eye"),
         from_fixations(fixation_set("mit1003")),
     ]
     if available("salicon_val_recovered"):

@@ -73,7 +73,7 @@ def mean_of(values: pd.DataFrame, limits: tuple[float, float] | None = None) -> 
     return stats.two_way_interval(values.to_numpy(), limits=limits)
 
 
-def compared(of: pd.DataFrame, minus: pd.DataFrame, relative: bool = False) -> Estimate:
+def two_way_difference(of: pd.DataFrame, minus: pd.DataFrame, relative: bool = False) -> Estimate:
     """Mean of one method's values (seeds, images) minus another's, paired by image and by the seeds of both.
 
     ``relative``: 100 (of / minus - 1), the ratio of the means, by the delta method. Values without a seed
@@ -92,11 +92,11 @@ def compared(of: pd.DataFrame, minus: pd.DataFrame, relative: bool = False) -> E
     return mean_of(100 * ((of - ratio * minus) / level + ratio - 1))
 
 
-def difference(
+def score_difference(
     scored: pd.DataFrame, test: str, metric: str, of: str, minus: str = "MSE", relative: bool = False
 ) -> Estimate:
     """``compared`` for a score of two methods on a test set."""
-    return compared(*(by_seed(scored, test, name, metric) for name in (of, minus)), relative)
+    return two_way_difference(*(by_seed(scored, test, name, metric) for name in (of, minus)), relative)
 
 
 def mean_scores(scored: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +143,7 @@ def differences_table(scored: pd.DataFrame, methods: Sequence[str], tests: Seque
     for test in tests:
         for method in methods:
             for metric in METRIC_LABELS:
-                found = difference(scored, test, metric, method)
+                found = score_difference(scored, test, metric, method)
                 named = {"test": test, "method": method, "metric": metric, "unit": found.unit}
                 rows.append(named | found.row("difference"))
     return pd.DataFrame(rows)

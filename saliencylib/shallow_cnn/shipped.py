@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from saliencylib import stats
 from saliencylib.data.fixations import fixation_set
 from saliencylib.data.registry import DataInvalid, DataNotFound
-from saliencylib.shallow_cnn.gaze import from_fixations, gaze_pairs, held_out, training_and_validation
+from saliencylib.shallow_cnn.gaze import from_fixations, gaze_pairs, held_out_of_osie, training_and_validation
 from saliencylib.shallow_cnn.network import INPUT_SIZE, ShallowSaliencyCNN, shallow_saliency_cnn
 from saliencylib.shallow_cnn.results import correlations, correlations_with_others
 from saliencylib.shallow_cnn.training import (
@@ -73,7 +73,7 @@ def shipped_pairs() -> tuple[GazePairs, GazePairs]:
     on are left out, and every tenth of the others validates."""
     sets = {name: fixation_set(name) for name in TRAINED_ON}
     rest = sets.pop("osie")
-    rest = from_fixations(rest.select(~held_out(rest.names)))
+    rest = from_fixations(rest.select(~held_out_of_osie(rest.names)))
     training, validation = training_and_validation(rest)
     return gaze_pairs([*map(from_fixations, sets.values()), training]), gaze_pairs([validation])
 

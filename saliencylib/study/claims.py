@@ -167,7 +167,7 @@ def judged(measured: pd.DataFrame) -> pd.DataFrame:
     parts = dict(list(measured.groupby("id", sort=False)))
     rows = {row["id"]: row for row in table().to_dict("records")}
     cases = {claim: _cases(part) for claim, part in parts.items()}
-    found = rules.judged(rows, cases, BEING_REDONE)
+    found = rules.decided(rows, cases, BEING_REDONE)
     told = pd.DataFrame(
         [(v.word, v.remark, v.p_holm) for v in found.values()], columns=["verdict", "remark", "p_holm"]
     )

@@ -33,7 +33,7 @@ from saliencylib.places import ROOT, cache_root, results_root
 from saliencylib.study.sources import code_of
 
 TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
-RECORD_AFTER = 10.0  # the same for one of many jobs, whose outcome is a line
+RECORD_AFTER = 15.0  # the same for one of many jobs, whose outcome is a line
 
 _unseen = 0.0  # seconds of work behind what was read back or done by other processes, so unseen by the clock
 

@@ -184,7 +184,8 @@ def before_holm(claim: Mapping, case: Case, redone: Collection[str] = ()) -> Ver
     passing = [name for name, part in case.beyond.items() if not part.low > 0]
     if word == "holds" and passing:
         return Verdict("not telling", f"not beyond the null control: {', '.join(passing)}", word, p)
-    if claim["rule"] in TESTED and math.isnan(p):
+    unbounded = not math.isfinite(case.effect.high - case.effect.low)
+    if unbounded or (claim["rule"] in TESTED and math.isnan(p)):
         word = "undecided"
     return Verdict(word, "" if word in DECIDED else undecided_remark(claim, case.effect, p), word, p)
 
@@ -215,7 +216,7 @@ def _surviving(verdict: Verdict, p_holm: float) -> Verdict:
     return replace(verdict, word="undecided", remark="not after Holm")
 
 
-def needed(scope: str) -> list[str]:
+def agreeing_cases(scope: str) -> list[str]:
     """The cases that a row's scope says must agree: "CC, NSS and shuffled AUC must agree"; else none."""
     found = re.search(r"(?:^|; )([^;]+) must agree", scope)
     return re.split(r", | and ", found[1]) if found else []
@@ -254,7 +255,9 @@ def combined(claim: Mapping, cases: Sequence[Case], verdicts: Sequence[Verdict])
         return Verdict("not judged", "only measured beside what judges")
     main = mains[0][1]
     if claim["rule"] in TESTED and main.word in OPEN:
-        missing = [name for name in needed(claim["scope"]) if name not in {case.case for case, _ in mains}]
+        missing = [
+            name for name in agreeing_cases(claim["scope"]) if name not in {case.case for case, _ in mains}
+        ]
         if missing:
             return Verdict("not judged", f"not measured: {', '.join(missing)}")
     if mains[0][0].axis:
@@ -268,7 +271,7 @@ def combined(claim: Mapping, cases: Sequence[Case], verdicts: Sequence[Verdict])
     return main
 
 
-def judged(
+def decided(
     table: Mapping[str, Mapping], measured: Mapping[str, Sequence[Case]], redone: Collection[str] = ()
 ) -> dict[str, Verdict]:
     """The verdicts on all rows of claims.csv (by id) from the cases that a run measured (by id)."""

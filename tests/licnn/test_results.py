@@ -67,11 +67,13 @@ def test_terms_without_inhibition_keep_most(model, images):
 def test_randomisation_is_judged_image_by_image(model, images):
     methods = ["LICNN", "Gradient", "Guided Backprop"]
     falls = randomisation_curves(model, images, torch.tensor([0, 1, 2]), methods, seeds=[0, 1])
-    found = results.randomisation_estimates(falls)
-    mean = falls.groupby(["method", "stage"])["hog"].mean()
-    assert found["LI-F12a"].value == pytest.approx(mean["LICNN", "6"] - mean["LICNN", "0"])
-    assert found["LI-F12b"].value == pytest.approx(mean["LICNN", "0"] - mean["Gradient", "0"])
-    assert found["LI-F12a"].n == 3
+    for similarity in ("hog", "spearman"):
+        area = falls.groupby("method")[similarity].mean()  # every image has as many stages and seeds
+        lost = results.similarity_lost(falls, similarity)
+        assert lost.value == pytest.approx(1 - area["LICNN"]) and lost.n == 3 and lost.low < lost.value
+        beside = results.similarity_beside_others(falls, similarity)
+        assert list(beside) == ["Gradient"]
+        assert beside["Gradient"].value == pytest.approx(area["LICNN"] - area["Gradient"])
 
 
 def test_maps_by_stage_go_from_the_network_as_it_is_to_the_random_one(model, images):
@@ -154,6 +156,8 @@ def test_changes_count_both_ways(outcomes):
     assert turned["before"].tolist() == [1, 1, 1, 2, 2] and turned["after"].tolist() == [2, 2, 2, 1, 1]
     counts = results.turned_counts(outcomes, BACKGROUND, "all")
     assert (counts["wrong to right"], counts["right to wrong"], counts["n"], counts["p"]) == (2, 3, 10, 1)
+    right = results.turned_right(outcomes, BACKGROUND)
+    assert right.value == 2 and right.n == 10 and right.low == 0 and 4 < right.high < 6
 
 
 def test_pairs_of_outcomes_are_photographs_that_have_both(outcomes):
@@ -171,6 +175,8 @@ def test_controls_that_were_not_measured_have_no_row(outcomes):
     assert len(table) == 6 and (table["area before, %"] == 35).all()
     own_background = table.set_index("comparison")["points"]["background: LICNN minus RC"]
     assert own_background == pytest.approx(20)  # 7 of 10 against 5 of 10
+    assert results.region_worth(outcomes, "LICNN", "RC").value == own_background
+    assert results.region_worth(outcomes, "RC", "LICNN").value == -own_background
 
 
 def test_the_curve_holds_every_source_and_area(outcomes):

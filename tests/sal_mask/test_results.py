@@ -55,6 +55,9 @@ def test_share_of_epochs_above_plain():
     share = results.share_of_epochs_above
     assert share(log, "alexnet").value == 0 and share(log, "nin").value == -0.5
     assert share(log, "alexnet", after=0.5).value == -0.5
+    others = log.query("network == 'alexnet'").assign(epoch=9)[::2]
+    longer = pd.concat([log.query("network == 'nin'"), others])
+    assert share(longer, "nin", after=0.4).value == -0.5, "the epochs are this network's"
 
 
 def test_steps_of_the_chain_add_up_to_the_gain():

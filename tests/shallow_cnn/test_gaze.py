@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from saliencylib.data import REGISTRY, fixation_set
-from saliencylib.shallow_cnn.gaze import GazeSet, densities, gaze_pairs, gaze_split, held_out, peak_one
+from saliencylib.shallow_cnn.gaze import (
+    GazeSet,
+    densities,
+    gaze_pairs,
+    gaze_split,
+    held_out_of_osie,
+    peak_one,
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +110,8 @@ def test_peaks_of_one_and_zeros_stay_zeros():
 
 def test_held_out_images_are_places_three_and_four_of_seven_by_name():
     names = [f"{i:03}" for i in range(14)]
-    assert np.flatnonzero(held_out(names)).tolist() == [3, 4, 10, 11]
-    assert held_out(names[::-1]).tolist() == held_out(names).tolist()[::-1]
+    assert np.flatnonzero(held_out_of_osie(names)).tolist() == [3, 4, 10, 11]
+    assert held_out_of_osie(names[::-1]).tolist() == held_out_of_osie(names).tolist()[::-1]
 
 
 def test_a_set_keeps_the_width_of_its_gaussian_when_halved(quick):
@@ -134,6 +141,6 @@ def test_mini_sets_are_apart(real_data):
     assert np.mean(correlations) > 0.6
     assert min(len(np.unique(o)) for o in parts.tests[0].observers) >= 60, "about a hundred people"
     assert abs(sum(len(part) for part in parts.training) - 60) <= 2
-    judged = fixation_set("osie").select(held_out(fixation_set("osie").names)).images(96, 96)
+    judged = fixation_set("osie").select(held_out_of_osie(fixation_set("osie").names)).images(96, 96)
     seen = fingerprints([*gaze_split("mini", None, 20).training, *parts.validation])
     assert not seen & {image.tobytes() for image in judged} and not seen & fingerprints(parts.tests)

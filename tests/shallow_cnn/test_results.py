@@ -97,21 +97,23 @@ def test_ours_stand_below_the_papers_numbers(scored):
 def test_methods_are_paired_by_the_seeds_of_both_and_by_image():
     rng = np.random.default_rng(0)
     of, minus = values(rng.random((3, 30)), [0, 1, 2]), values(rng.random((2, 30)), [1, 2])
-    found = results.compared(of, minus)
+    found = results.two_way_difference(of, minus)
     assert found == stats.two_way_interval(of.loc[[1, 2]].to_numpy() - minus.to_numpy())
     blind = values(rng.random(30), [NO_SEED])
-    assert results.compared(of, blind) == stats.two_way_interval(of.to_numpy() - blind.to_numpy())
-    back = results.compared(blind, of)
-    assert back.value == pytest.approx(-results.compared(of, blind).value)
-    assert results.compared(blind, blind + of.to_numpy()[:1]).unit == "images"
+    assert results.two_way_difference(of, blind) == stats.two_way_interval(of.to_numpy() - blind.to_numpy())
+    back = results.two_way_difference(blind, of)
+    assert back.value == pytest.approx(-results.two_way_difference(of, blind).value)
+    assert results.two_way_difference(blind, blind + of.to_numpy()[:1]).unit == "images"
 
 
 def test_a_relative_difference_is_the_ratio_of_means_with_its_own_spread():
     rng = np.random.default_rng(0)
     minus = 0.5 + 0.1 * rng.random((8, 40))
-    found = results.compared(values(1.2 * minus), values(minus), relative=True)
+    found = results.two_way_difference(values(1.2 * minus), values(minus), relative=True)
     assert found.value == pytest.approx(20) and not found.high - found.low > 1e-6 or np.isinf(found.high)
-    noisy = results.compared(values(1.2 * minus + 0.05 * rng.random(minus.shape)), values(minus), True)
+    noisy = results.two_way_difference(
+        values(1.2 * minus + 0.05 * rng.random(minus.shape)), values(minus), True
+    )
     exact = 100 * ((1.2 * minus.mean() + 0.025) / minus.mean() - 1)
     assert noisy.low < noisy.value < noisy.high and noisy.value == pytest.approx(exact, abs=0.5)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from saliencylib.data import REGISTRY, DataInvalid, DataNotFound, fixation_set
 from saliencylib.metrics import cc
 from saliencylib.shallow_cnn import shipped
-from saliencylib.shallow_cnn.gaze import from_fixations, held_out
+from saliencylib.shallow_cnn.gaze import from_fixations, held_out_of_osie
 from saliencylib.shallow_cnn.results import OWN_MINUS_OTHERS, correlations, correlations_with_others
 from saliencylib.shallow_cnn.training import predicted_maps
 
@@ -50,7 +50,7 @@ def test_the_shipped_network_scores_as_its_header_says(real_data):
 
 def test_the_shipped_network_never_saw_the_held_out_pictures(real_data):
     osie = fixation_set("osie")
-    judged = {image.tobytes() for image in osie.select(held_out(osie.names)).images(96, 96)}
+    judged = {image.tobytes() for image in osie.select(held_out_of_osie(osie.names)).images(96, 96)}
     seen = {image.tobytes() for pairs in shipped.shipped_pairs() for image in pairs.images}
     assert len(judged) == 200 and not seen & judged
 

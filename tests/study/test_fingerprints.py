@@ -31,7 +31,8 @@ def marks():
     jobs = [plan.Job(name, "quick", "short", "") for name in plan.NOTEBOOKS]
     found = {job.notebook: run.notebook_fingerprint(job, {}) for job in jobs}
     for name in KEEPING:
-        for function in vars(importlib.import_module(f"saliencylib.{name}")).values():
+        module = importlib.import_module(f"saliencylib.{name}")
+        for _, function in inspect.getmembers(module, inspect.isfunction):
             if hasattr(function, "key") and function.__module__.endswith(name):
                 arguments = dict.fromkeys(inspect.signature(function).parameters)
                 found[f"{name}.{function.__name__}"] = function.key(**arguments)

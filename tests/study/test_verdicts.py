@@ -25,7 +25,7 @@ def case(low, high, p=0.001, n=6, unit="seeds", source="real", **changed):
 
 
 def word(row, measured, redone=()):
-    return verdicts.judged({"X": row}, {"X": [measured]}, redone)["X"].word
+    return verdicts.decided({"X": row}, {"X": [measured]}, redone)["X"].word
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,8 @@ def test_the_interval_decides_and_a_border_that_it_touches_does_not(rule, margin
 def test_a_value_is_judged_on_the_papers_own_data(printed, expected):
     row = claim("value", printed=printed, tolerance=0.5)
     assert word(row, case(60, 61, NAN, source="paper")) == expected
+    unbounded = Case(Part(60.5, -math.inf, math.inf, NAN), 6, "seeds", "paper")
+    assert word(row, unbounded) == "undecided"
     assert word(row, case(60, 61, NAN, source="real")) == "other data"
     assert word(row, case(60, 61, NAN, source="embedded")) == "other data"
 
@@ -145,7 +147,7 @@ def test_a_null_control_changes_nothing_about_a_row_that_does_not_hold():
 
 def test_a_p_value_beyond_a_null_control_counts():
     measured = case(1, 2, 0.001, beyond={"A": part(0.1, 1, 0.06)})
-    found = verdicts.judged({"X": claim(null="A")}, {"X": [measured]})["X"]
+    found = verdicts.decided({"X": claim(null="A")}, {"X": [measured]})["X"]
     assert (found.word, found.remark) == ("undecided", "not after Holm") and found.p == 0.06
 
 
@@ -153,7 +155,7 @@ def test_equal_values_and_missing_p_values_decide_nothing():
     free = Case(Part(2.0, -math.inf, math.inf, NAN), 6, "seeds", "real")
     cut = case(0.5, 1, NAN)
     for measured in (free, cut):
-        found = verdicts.judged({"X": claim()}, {"X": [measured]})["X"]
+        found = verdicts.decided({"X": claim()}, {"X": [measured]})["X"]
         assert found.word == "undecided" and "do not vary" in found.remark
 
 
@@ -193,7 +195,7 @@ def test_holm_counts_rows_with_a_test_that_could_be_decided_within_a_paper():
     cases = {name: [case(0.1, 2, 0.02, source="paper")] for name in rows}
     cases["D"] = [case(0.1, 2, 0.02, met=False)]
     cases["F"] = [case(-1, 2, 0.4)]
-    found = verdicts.judged(rows, cases)
+    found = verdicts.decided(rows, cases)
     assert found["C"].p_holm == pytest.approx(0.02) and found["C"].word == "holds"
     assert found["A"].p_holm == pytest.approx(0.06) and found["A"].word == "undecided"
     assert found["A"].remark == "not after Holm"
@@ -232,12 +234,12 @@ def in_metrics(*intervals, axis="metric", **changed):
 )
 def test_metrics_must_agree(intervals, expected):
     row = claim(scope=f"any; {METRICS} must agree, else: depends")
-    assert verdicts.judged({"X": row}, {"X": in_metrics(*intervals)})["X"].word == expected
+    assert verdicts.decided({"X": row}, {"X": in_metrics(*intervals)})["X"].word == expected
 
 
 def test_a_metric_that_was_not_measured_is_named():
     row = claim(scope=f"{METRICS} must agree")
-    found = verdicts.judged({"X": row}, {"X": in_metrics(YES)})["X"]
+    found = verdicts.decided({"X": row}, {"X": in_metrics(YES)})["X"]
     assert found.remark == "not measured: NSS, shuffled AUC"
 
 
@@ -266,12 +268,12 @@ def test_one_method_for_which_it_does_not_hold_is_enough():
 def test_the_opposite_elsewhere_makes_a_verdict_depend(axis):
     for main, other in ((YES, NO), (NO, YES)):
         cases = [case(*main), case(*other, axis=axis, case="elsewhere")]
-        assert verdicts.judged({"X": claim()}, {"X": cases})["X"].word == f"depends on the {axis}"
+        assert verdicts.decided({"X": claim()}, {"X": cases})["X"].word == f"depends on the {axis}"
     for other in (YES, OPEN):
         cases = [case(*YES), case(*other, axis=axis, case="elsewhere")]
-        assert verdicts.judged({"X": claim()}, {"X": cases})["X"].word == "holds"
+        assert verdicts.decided({"X": claim()}, {"X": cases})["X"].word == "holds"
     cases = [case(*OPEN), case(*NO, axis=axis, case="elsewhere")]
-    assert verdicts.judged({"X": claim()}, {"X": cases})["X"].word == "undecided"
+    assert verdicts.decided({"X": claim()}, {"X": cases})["X"].word == "undecided"
 
 
 def test_between_learning_rates_the_intervals_decide_elsewhere_holm_does():
@@ -279,7 +281,7 @@ def test_between_learning_rates_the_intervals_decide_elsewhere_holm_does():
     words = {}
     for axis in ("learning rate", "test set"):
         cases = [case(*YES), case(*weak, axis=axis, case="other")]
-        words[axis] = verdicts.judged({"X": row}, {"X": cases})["X"].word
+        words[axis] = verdicts.decided({"X": row}, {"X": cases})["X"].word
     assert words == {"learning rate": "depends on the learning rate", "test set": "holds"}
 
 
@@ -289,14 +291,14 @@ def test_another_test_set_has_to_be_opposite_in_all_its_metrics():
     def there(*intervals):
         names = ("mit1003, CC", "mit1003, NSS")
         beside = [case(*i, axis="test set", case=n) for i, n in zip(intervals, names, strict=True)]
-        return verdicts.judged({"X": row}, {"X": [*in_metrics(YES, YES, YES), *beside]})["X"].word
+        return verdicts.decided({"X": row}, {"X": [*in_metrics(YES, YES, YES), *beside]})["X"].word
 
     assert there(NO, NO) == "depends on the test set" and there(NO, YES) == "holds"
 
 
 def test_what_was_only_measured_beside_is_not_judged():
     cases = [case(*YES, axis="learning rate", case="own best")]
-    assert verdicts.judged({"X": claim()}, {"X": cases})["X"].word == "not judged"
+    assert verdicts.decided({"X": claim()}, {"X": cases})["X"].word == "not judged"
 
 
 def test_embedded_data_mark_what_was_decided_and_nothing_else():
@@ -308,7 +310,7 @@ def test_embedded_data_mark_what_was_decided_and_nothing_else():
     assert word(claim(), case(*YES, n=5, source="embedded")) == "not judged"
     assert word(claim("shown"), case(*YES, source="embedded")) == "shown"
     opposite = [case(*YES, source="embedded"), case(*NO, source="embedded", axis="preset", case="text")]
-    found = verdicts.judged({"X": claim()}, {"X": opposite})["X"]
+    found = verdicts.decided({"X": claim()}, {"X": opposite})["X"]
     assert found.word == "depends on the preset (embedded)"
 
 

@@ -41,8 +41,8 @@ SITE = ROOT / "site"
 STATIC = Path(__file__).with_name("pages")
 TITLE = "Three saliency papers, rerun: what holds?"
 PICTURE_KINDS = ("image/png", "image/jpeg")
-COLUMNS = ("id", "statement", "printed", "what is measured", "measured (95 % interval)", "null control")
-COLUMNS += ("condition", "n", "data", "verdict")
+COLUMNS = ("id", "statement", "printed", "measured (95 % interval)", "n", "data", "verdict")
+BELOW_MEASURED = ("what is measured", "null control", "condition")
 
 SPHINX = {
     "project": TITLE,
@@ -240,6 +240,11 @@ def _claim_row(row: Mapping[str, str]) -> str:
     verdict, _, remark = row["verdict"].partition(": ")
     badge = f'<a href="{row["link"]}">{_badge(verdict)}</a>' if row["link"] else _badge(verdict)
     cells["verdict"] = badge + (f" <small>{html.escape(remark)}</small>" if remark else "")
+    below = [f"{name}: {html.escape(row[name])}" for name in BELOW_MEASURED if row[name]]
+    measured = cells["measured (95 % interval)"] or "not measured"
+    cells["measured (95 % interval)"] = f"<span>{measured}</span>" + "".join(
+        f"<small>{line}</small>" for line in below
+    )
     filled = "".join(f'<td data-label="{name.split(" (")[0]}">{cell}</td>' for name, cell in cells.items())
     return f'<tr id="claim-{row["id"]}">{filled}</tr>'
 

@@ -119,9 +119,13 @@ def test_verdicts_come_first_and_every_claim_has_its_row(soups):
     joined = claims.verdicts(RUN)
     assert [row["id"] for row in index.select(".claims tbody tr")] == [f"claim-{i}" for i in joined["id"]]
     for row in claims.readable(joined).to_dict("records"):
-        cells = [td.get_text() for td in index.find(id=f"claim-{row['id']}").find_all("td")]
-        assert cells[:-1] == [row[name] for name in site.COLUMNS[:-1]]
-        assert cells[-1].startswith(row["verdict"].partition(": ")[0])
+        *cells, verdict = index.find(id=f"claim-{row['id']}").find_all("td")
+        shown = dict(zip(site.COLUMNS, cells, strict=False))
+        below = [line.get_text() for line in shown["measured (95 % interval)"].find_all("small")]
+        assert below == [f"{name}: {row[name]}" for name in site.BELOW_MEASURED if row[name]]
+        for name, cell in shown.items():
+            assert (cell.span or cell).get_text() == row[name] or (cell.span and not row[name])
+        assert verdict.get_text().startswith(row["verdict"].partition(": ")[0])
     counts = claims.verdict_counts(joined).drop(columns="paper")
     shown = [[td.get_text() for td in tr.find_all("td")] for tr in index.find("table").select("tbody tr")]
     assert [[name, *map(str, counts[name])] for name in counts] == shown

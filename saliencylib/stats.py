@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 ENOUGH_SEEDS = 20
+LEAST_FOR_T = 3  # two values have an interval, but at 12.7 standard errors it tells nobody anything
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,21 @@ class Estimate:
         """Half the width of the interval: an effect smaller than this could not have been told from zero."""
         return (self.high - self.low) / 2
 
+    @property
+    def shown_interval(self) -> tuple[float, float]:
+        """The interval's ends as tables show them: NaN where nothing bounds the value."""
+        bounded = math.isfinite(self.low) and math.isfinite(self.high)
+        return (self.low, self.high) if bounded else (math.nan, math.nan)
+
     def row(self, value: str = "value", n: str = "n") -> dict[str, float]:
         """The estimate as a table's columns: ``value``, low, high, p, smallest visible and ``n``."""
-        numbers = (self.value, self.low, self.high, self.p, self.detectable, self.n)
+        low, high = self.shown_interval
+        numbers = (self.value, low, high, self.p, (high - low) / 2, self.n)
         return dict(zip((value, "low", "high", "p", "smallest visible", n), numbers, strict=True))
 
     def __str__(self) -> str:
+        if math.isnan(self.shown_interval[0]):
+            return f"{self.value:.3g} [no interval]"
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
@@ -66,12 +76,12 @@ def mean_interval(
     """Mean of independent values (n,) with Student's t interval; p is the two-sided t test against zero.
 
     ``limits`` are the lowest and highest possible value, where there are any: the interval is cut there. One
-    value alone, or equal ones, has the limits for an interval, and no p. Raises ValueError when there is
+    value or two, or equal ones, have the limits for an interval, and no p. Raises ValueError when there is
     none, or a NaN.
     """
     values = _checked(values)
     mean, n = float(values.mean()), len(values)
-    error = _spread(values) / math.sqrt(n)
+    error = _spread(values) / math.sqrt(n) if n >= LEAST_FOR_T else 0.0
     return _by_t(mean, error, n - 1, n, unit, limits)
 
 

@@ -29,6 +29,16 @@ def test_one_value_or_equal_ones_are_no_certainty(values):
             assert math.isnan(found.p_against(1.0))
 
 
+def test_two_values_have_no_interval_that_a_table_shows():
+    found = stats.mean_interval([2.0, 3.0])
+    assert found.value == 2.5 and math.isnan(found.p) and str(found) == "2.5 [no interval]"
+    row = found.row("points", "seeds")
+    assert (row["points"], row["seeds"]) == (2.5, 2)
+    assert all(math.isnan(row[name]) for name in ("low", "high", "p", "smallest visible"))
+    three = stats.mean_interval([2.0, 3.0, 4.0])
+    assert three.shown_interval == (three.low, three.high) and math.isfinite(three.low)
+
+
 def test_p_against_another_value_is_the_t_test_against_it():
     values = np.array([1.0, 2.0, 4.0, 7.0])
     found = stats.mean_interval(values)

@@ -18,7 +18,6 @@ from saliencylib.stats import Estimate, bootstrap_interval, mean_interval
 _CONTROLS = (*MASK_CHAIN[2:-1], *SIDE_CONTROLS)
 MASK_COLOURS = dict(zip(PAPER_MASKS, (figures.PALETTE[6], *figures.PALETTE[:2], "0.6"), strict=True))
 MASK_COLOURS |= dict(zip(_CONTROLS, figures.PALETTE[2:6] * 2, strict=False)) | {"true": figures.PALETTE[2]}
-PAIRED = "paired by seed, 95 % t intervals"
 GAIN = "gain over plain (points)"
 LAYER_KINDS = {
     "Conv2d": ("convolution", figures.PALETTE[0]),
@@ -120,7 +119,7 @@ def figure_accuracy_curves(
     table, name = pd.DataFrame(rows), NETWORK_NAMES[network]
     share = 100 * (share_of_epochs_above(log, network).value + 0.5)
     title = f"{name}: RC and Alpha lie above plain in {share:.0f} % of epochs"
-    below = f"{_count(table)}, bands: 95 % t intervals, data: {data_name}"
+    below = f"{_intervals(table)}, data: {data_name}"
     labels = ("epoch", "test accuracy (%)", title, below)
     figure = figures.lines(table, "epoch", "accuracy", "mask", *labels, palette=MASK_COLOURS)
     low, high = figure.axes[0].get_ylim()
@@ -159,7 +158,7 @@ def figure_learning_rates(table: pd.DataFrame, data_name: str) -> Figure:
     best = best_rates(table)
     same = "the same rate is" if len(set(best.values())) == 1 else f"{len(set(best.values()))} rates are"
     title = f"For {len(best)} masks {same} best; plain is at {best['plain']:g}"
-    below = f"{table['seeds'].max()} seeds, 95 % t intervals, held-out training images, data: {data_name}"
+    below = f"{_intervals(table)}, held-out training images, data: {data_name}"
     labels = ("learning rate", "accuracy (%)", title, below)
     figure = figures.lines(table, "learning_rate", "accuracy", "mask", *labels, palette=MASK_COLOURS)
     for axes in figure.axes:
@@ -217,7 +216,7 @@ def figure_network_widths(widths: pd.DataFrame, data_name: str) -> Figure:
     cases = cases.groupby(["network", "mask"])
     changed, clear = cases["sign"].nunique() > 1, cases[["up", "down"]].any().all(axis=1)
     title = f"The gain's sign changes with the width in {changed.sum()} of {len(changed)} cases"
-    below = f"{_count(widths)}, {PAIRED}, data: {data_name}"
+    below = f"paired by seed, {_intervals(widths)}, data: {data_name}"
     labels = ("width (share of the full network's)", GAIN, f"{title}, clearly in {clear.sum()}", below)
     rows, options = widths.replace({"network": NETWORK_NAMES}), {"panels": "network", "width": 8.2}
     figure = figures.lines(rows, "width", "points", "mask", *labels, palette=MASK_COLOURS, **options)
@@ -234,7 +233,7 @@ def figure_gain_by_quality(table: pd.DataFrame, correlation: Estimate, data_name
     neither = "Worse" if correlation.high < 0 else "Neither better nor worse"
     word = "Better" if correlation.low > 0 else neither
     title = f"{word} masks go with larger gains (degraded truth: rank correlation {correlation.value:.2f})"
-    names, below = "mask (AUC against the object)", f"{_count(table)}, {PAIRED}, data: {data_name}"
+    names, below = "mask (AUC against the object)", f"paired by seed, {_intervals(table)}, data: {data_name}"
     rows = table.assign(**{names: [f"{row.mask} ({row.auc:.2f})" for row in table.itertuples()]})
     gain = "gain over grey (points)"
     return figures.forest(rows, "points", names, gain, title, f"{below} (embedded)", colours="kind")
@@ -288,9 +287,14 @@ def _pictures(rows: Mapping[str, np.ndarray], title: str, below: str) -> Figure:
 
 def _gains(rows: pd.DataFrame, names: str, xlabel: str, title: str, data_name: str, **options) -> Figure:
     """Dots with intervals, a panel a network."""
-    below = f"{_count(rows)}, {PAIRED}, data: {data_name}"
+    below = f"paired by seed, {_intervals(rows)}, data: {data_name}"
     rows = rows.replace({"network": NETWORK_NAMES})
     return figures.forest(rows, "points", names, xlabel, title, below, panels="network", **options)
+
+
+def _intervals(rows: pd.DataFrame) -> str:
+    known = rows["low"].notna().any()
+    return f"{_count(rows)}, {'95 % t intervals' if known else 'too few for intervals'}"
 
 
 def _count(rows: pd.DataFrame) -> str:

@@ -249,10 +249,10 @@ def chain_words(chain: pd.DataFrame) -> list[str]:
     for network, rows in chain.groupby("network", sort=False):
         parts = [f"{row.what} {_effect(row.low, row.high)} ({row.points:+.1f})" for row in rows.itertuples()]
         size = (rows["high"] - rows["low"]).max() / 2
-        sentences.append(
-            f"{NETWORK_NAMES[network]}: {'; '.join(parts)}. "
-            f"Effects below {size:.1f} points could have been missed."
-        )
+        missed = f"Effects below {size:.1f} points could have been missed."
+        if np.isnan(size):
+            missed = f"{rows['seeds'].max()} seeds are too few for intervals."
+        sentences.append(f"{NETWORK_NAMES[network]}: {'; '.join(parts)}. {missed}")
     return sentences
 
 

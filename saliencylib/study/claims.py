@@ -101,7 +101,8 @@ def measured_rows(
     rows = []
     for part, found in parts.items():
         _check(not math.isnan(found.value), f"the measurement of {claim} ({part}) is NaN")
-        numbers = {name: getattr(found, name) for name in ("low", "high", "n", "unit")}
+        numbers = dict(zip(("low", "high"), found.shown_interval, strict=True))
+        numbers |= {name: getattr(found, name) for name in ("n", "unit")}
         p = rules.own_p(row["rule"], row["margin"], found) if part == "effect" else found.p
         place = {"id": claim, "axis": axis, "case": case, "part": part, "measured": found.value}
         rows.append(place | numbers | {"p": p} | about)

@@ -17,9 +17,16 @@ from torch.nn import functional
 
 from saliencylib.licnn.activations import is_feature_map, relu_hooks
 
-# What the text says and what the authors' released code does, where the two differ. The text only says
-# "resize"; bilinear is the reading taken.
+# What the text says and what the authors' released code does, where the two differ. "normalised" is the text in
+# every step, with the one norm that it omits and the code has: without it the text leaves nothing. The text
+# only says "resize"; bilinear is the reading taken.
 PRESETS = {
+    "normalised": {
+        "normalise_gradient": True,
+        "mask_last": True,
+        "normalise_layers": True,
+        "interpolation": "bilinear",
+    },
     "released_code": {
         "normalise_gradient": True,  # L2-normalise the Max-C map before it is inhibited
         "mask_last": False,  # gate the last feature map too (relu5_3 in VGG-16)
@@ -101,8 +108,8 @@ class LICNN:
     ``model`` takes images (N, 3, H, W) and returns logits; it must be in eval mode. Every call of an
     ``nn.ReLU`` or ``nn.ReLU6`` with a feature map is used (``is_feature_map``), shared and in-place ones too;
     activations called as functions are not seen (``classifiers.as_classifier`` makes them modules).
-    Hooks exist only while a method runs. ``preset`` is "released_code" or "text" (see ``PRESETS``); each of
-    its switches can be set by name. ``softmax`` back-propagates the class's probability, else its logit;
+    Hooks exist only while a method runs. ``preset`` is one of ``PRESETS``; each of its switches can be set by
+    name. ``softmax`` back-propagates the class's probability, else its logit;
     ``a = b = 0`` turns the inhibition off, so that the gate keeps every positive gradient.
     ``batch_size`` bounds the images handled at once, and so the memory.
     """
@@ -153,6 +160,19 @@ class LICNN:
         maps = []
         for batch, wanted in self._batches(images, classes):
             maps.append(self._attention(batch, wanted, top)[0])
+        return torch.cat(maps)
+
+    def gradient_based_maps(self, images: Tensor, classes: Tensor | None = None, top: int = 5) -> Tensor:
+        """Cao et al.'s other kind of map, (N, K, H, W), L2 norm 1, with classes as in ``attention_maps``.
+
+        Choice, since no formula is at hand: the inhibited Max-C maps themselves, each L2-normalised, resized
+        and summed over the ReLUs, with no second forward pass.
+        """
+        maps = []
+        for batch, wanted in self._batches(images, classes):
+            max_c = self._max_c(batch, wanted, top)
+            kept = [l2_normalised(x * gate) for x, gate in zip(max_c, self._gates(max_c), strict=True)]
+            maps.append(self._summed(kept, batch.shape[-2:]))
         return torch.cat(maps)
 
     def steps(self, images: Tensor, target: int | Sequence[int] | Tensor) -> list[LayerSteps]:

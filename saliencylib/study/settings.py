@@ -9,7 +9,8 @@ from saliencylib.study.plan import RUNS
 
 # Paper 1. `pool_per_class` and `test_per_class` images of each class are read (None: all), of which each seed
 # draws `train_per_class` (0: all). `rates` are the learning rates that are tried. `seeds` are those of the
-# main comparison, the other `..._seeds` those of its parts, `all_seeds` those on all training images.
+# main comparison, of which NIN, whose trainings take four times as long, has the first `nin_seeds`; the other
+# `..._seeds` are those of its parts, `all_seeds` those on all training images.
 # `digits` are the trainings on the embedded set, with the exact mask degraded in so many `steps`.
 _SAL_MASK = {
     "shrink": 1,
@@ -17,6 +18,7 @@ _SAL_MASK = {
     "train_per_class": 100,
     "test_per_class": None,
     "seeds": 90,
+    "nin_seeds": 40,
     "few_seeds": 6,
     "raw_seeds": 10,
     "all_seeds": 10,
@@ -37,7 +39,7 @@ _SAL_MASK = {
     "quality_data": "rc_reference",
     "quality_images": 100,
     "control_networks": ("alexnet",),
-    "width_networks": ("alexnet", "nin"),
+    "width_networks": ("alexnet",),
 }
 _SAL_MASK_QUICK = {
     "shrink": 4,
@@ -45,6 +47,7 @@ _SAL_MASK_QUICK = {
     "train_per_class": 0,
     "test_per_class": 20,
     "seeds": 6,
+    "nin_seeds": 6,
     "few_seeds": 2,
     "raw_seeds": 2,
     "all_seeds": 0,
@@ -58,13 +61,13 @@ _SAL_MASK_QUICK = {
     "noise_masks": ("plain", "grey", "RC"),
     "quality_data": "cluttered digits",
     "quality_images": 20,
-    "width_networks": ("alexnet",),
     "data": "cluttered digits",
     "shown": "cluttered digits",
 }
 _SAL_MASK_FULL = {
     "train_per_class": 0,
     "seeds": 10,
+    "nin_seeds": 10,
     "all_seeds": 0,
     "epochs": {"alexnet": 120, "nin": 120},
     "widths": {"alexnet": 1.0, "nin": 1.0},
@@ -75,6 +78,7 @@ _SAL_MASK_FULL = {
     "width_shrink": 1,
     "digits": {"train": 5000, "test": 1000, "shrink": 1, "seeds": 10, "graded_seeds": 6, "steps": 10},
     "control_networks": ("alexnet", "nin"),
+    "width_networks": ("alexnet", "nin"),
 }
 _TINY = {"data": "tinyimagenet10", "shown": "clothing96", "second": "clothing96"}
 _STL10 = {"data": "stl10", "shown": "cluttered digits", "quality_data": "cluttered digits"}

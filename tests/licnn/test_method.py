@@ -226,6 +226,28 @@ def test_steps_are_those_of_the_maps(network, images):
     assert torch.allclose(l2_normalised(total), licnn.attribute(images[:1], 2)[0], atol=1e-6)
 
 
+def test_gradient_based_maps_are_the_inhibited_gradients_summed(network, images):
+    licnn = LICNN(network, "normalised", k=5)
+    found = licnn.gradient_based_maps(images[:1], torch.tensor([[2]]))
+    assert found.shape == (1, 1, 20, 20) and found.norm() == pytest.approx(1, abs=1e-5)
+    total = torch.zeros(20, 20)
+    for step in licnn.steps(images[:1], 2):
+        kept = l2_normalised(inhibited(step.max_c[None], k=5))
+        total += functional.interpolate(kept[None], (20, 20), mode="bilinear")[0, 0]
+    assert torch.allclose(found[0, 0], l2_normalised(total), atol=1e-6)
+    both = LICNN(network, "normalised", batch_size=1).gradient_based_maps(images[:2], top=3)
+    assert both.shape == (2, 3, 20, 20)
+    best = network(images[:1]).argmax(1)
+    assert torch.allclose(
+        both[0, 0], LICNN(network, "normalised").gradient_based_maps(images[:1], best[:, None])[0, 0]
+    )
+
+
+def test_normalised_is_the_text_with_one_norm_more(network, images):
+    normalised, text = (LICNN(network, preset).switches for preset in ("normalised", "text"))
+    assert normalised == text | {"normalise_gradient": True}
+
+
 def test_on_a_real_classifier_the_text_blanks_the_network():
     model = load_classifier("efficientnet_lite0")
     image = model.preprocess(Image.fromarray(skimage.data.chelsea()))[None]

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from saliencylib.licnn.activations import is_feature_map, relu_hooks
 
-# What the text says and what the authors' released code does, where the two differ. "normalised" is the text in
+# What the text says and what the released code does, where the two differ. "normalised" is the text in
 # every step, with the one norm that it omits and the code has: without it the text leaves nothing. The text
 # only says "resize"; bilinear is the reading taken.
 PRESETS = {

@@ -37,6 +37,7 @@ NAMES = {
     "imagenet_a": "saliencylib.data.photosets",
     "imagenet_val": "saliencylib.data.photosets",
     "imagenet_val_50000": "saliencylib.data.photosets",
+    "judging": "saliencylib.data.photosets",
     "nips2017_dev": "saliencylib.data.photosets",
     "photographs": "saliencylib.data.photosets",
 }

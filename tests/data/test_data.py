@@ -16,8 +16,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from saliencylib import data
+from saliencylib.data.build_photographs import IMAGENET_VAL_NAMES
 from saliencylib.data.fixations import FIXATION_SETS
 from saliencylib.data.images import CLOTHING96_CLASSES, TINYIMAGENET10_CLASSES
+from saliencylib.data.photosets import SETTLED_ON_TXT
 from saliencylib.data.registry import REGISTRY
 from saliencylib.data.states import state_of
 from saliencylib.places import ROOT
@@ -339,6 +341,16 @@ def test_imagenet_val_by_csv(root):
     assert chosen.labels.tolist() == [0] and chosen.image(0).size == (100, 50) and len(chosen.credits) == 1
     text = message(data.DataInvalid, data.verify, "imagenet_val")
     assert "holds 2 images, expected 1,810 images" in text
+
+
+def test_photographs_that_settled_a_preset_judge_nothing(root):
+    sample(root)
+    names = SETTLED_ON_TXT.read_text().splitlines()[1:]
+    known = {line.split()[0] for line in IMAGENET_VAL_NAMES.read_text().splitlines() if line}
+    assert len(names) == 160 and set(names) <= known
+    photos = data.imagenet_val()
+    settled = replace(photos, paths=[photos.paths[0].with_name(names[7]), *photos.paths[1:]])
+    assert data.judging(settled).paths == photos.paths[1:] and len(data.judging(photos)) == len(photos)
 
 
 @pytest.mark.parametrize("load", [data.imagenet_val_50000, data.imagenet_a])

@@ -29,6 +29,7 @@ METHODS = (
     "Grad-CAM",
     "Guided Grad-CAM",
 )
+EDGE_DETECTOR = "Edge detector"  # asks no classifier: what must not pass a sanity check
 
 
 def attribute(
@@ -43,25 +44,31 @@ def attribute(
     noise: float = 0.15,
     seed: int = 0,
     signed: bool = False,
+    probability: bool = False,
 ) -> Tensor:
     """Attribution maps (N, H, W), L2 norm 1, for images (N, 3, H, W) and one class index an image or for all.
 
-    ``method`` is one of ``METHODS``. LICNN explains the class's probability, the others its logit. Maps sum
-    the absolute values over colour channels, or with ``signed`` the values themselves; LICNN and Grad-CAM
-    are never negative. Integrated Gradients starts at zeros (grey) and takes ``steps`` steps; SmoothGrad
-    averages ``samples`` gradients under Gaussian noise whose standard deviation is the share ``noise`` of
-    the images' range, drawn from ``seed``. ``batch_size`` bounds the images handled at once.
+    ``method`` is one of ``METHODS``, or ``EDGE_DETECTOR`` (Sobel's gradient magnitude of the mean over colour
+    channels), which looks at the images alone. LICNN explains the class's probability, the others its logit
+    or, with ``probability``, that too. Maps sum the absolute values over colour channels, or with ``signed``
+    the values themselves; LICNN and Grad-CAM are never negative. Integrated Gradients starts at zeros (grey)
+    and takes ``steps`` steps; SmoothGrad averages ``samples`` gradients under Gaussian noise whose standard
+    deviation is the share ``noise`` of the images' range, drawn from ``seed``. ``batch_size`` bounds the
+    images handled at once.
 
     Raises ValueError for an unknown method. The guided methods need ``nn.ReLU`` modules that are called once
     each and not in place: use ``classifiers.load_classifier`` or ``as_classifier``.
     """
-    if method not in METHODS:
+    if method not in (*METHODS, EDGE_DETECTOR):
         raise ValueError(f"unknown method {method!r}; valid methods: {', '.join(METHODS)}")
     device = next(model.parameters()).device
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     target = torch.as_tensor(target).to(device).expand(len(images))
+    if method == EDGE_DETECTOR:
+        return l2_normalised(_edges(images))
     if method == "LICNN":
         return LICNN(model, batch_size=batch_size).attribute(images, target)
+    model = nn.Sequential(model, nn.Softmax(1)).eval() if probability else model
     spread = noise * float(images.max() - images.min())
     maps = []
     for start in range(0, len(images), batch_size or len(images)):
@@ -74,6 +81,14 @@ def attribute(
             values = explain(images[part].detach().clone().requires_grad_(), target[part]).detach()
         maps.append(l2_normalised(values.sum(1) if signed else values.abs().sum(1)))
     return torch.cat(maps)
+
+
+def _edges(images: Tensor) -> Tensor:
+    """Sobel's gradient magnitude (N, H, W) of the mean over channels of images (N, 3, H, W)."""
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    kernels = torch.stack([across, across.T])[:, None].to(images)
+    grey = functional.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    return functional.conv2d(grey, kernels).square().sum(1).sqrt()
 
 
 def _captum(

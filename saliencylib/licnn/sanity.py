@@ -135,16 +135,20 @@ def randomisation_curves(
     scheme: str = "cascading",
     seeds: Sequence[int] = (0,),
     batch_size: int | None = None,
+    stages: int | None = None,
 ) -> pd.DataFrame:
     """Similarity of maps before and after randomisation: a row a method, seed, stage and image.
 
+    ``stages`` is how many are looked at, evenly spaced, the first and the last among them; None: all.
     Maps are signed sums over colour channels (LICNN and Grad-CAM have no negative values). Columns: method,
     seed, stage, image, hog (of absolute values), spearman (of absolute values), spearman_signed. Each seed is
     kept when it is finished.
     """
-    jobs = [(model, images, target, list(methods), scheme, seed, batch_size) for seed in seeds]
+    parts = [name for name, _ in randomisation_stages(model)]
+    places = np.linspace(0, len(parts) - 1, min(stages or len(parts), len(parts))).round().astype(int)
+    names = [parts[place] for place in places]
+    jobs = [(model, images, target, list(methods), scheme, seed, names, batch_size) for seed in seeds]
     found = side_by_side(_similarities_of_seed, jobs, next(model.parameters()).device)
-    names = [name for name, _ in randomisation_stages(model)]
     index = pd.MultiIndex.from_product(
         [methods, seeds, names, range(len(images))], names=["method", "seed", "stage", "image"]
     )
@@ -160,13 +164,16 @@ def _similarities_of_seed(
     methods: list[str],
     scheme: str,
     seed: int,
+    stages: list[str],
     batch_size: int | None,
 ) -> np.ndarray:
-    """Similarities (methods, stages, images, 3) for one seed."""
+    """Similarities (methods, stages, images, 3) for one seed, at the stages named."""
     options = {"batch_size": batch_size, "signed": True}
     originals = [attribute(method, model, images, target, **options) for method in methods]
     rows = []
-    for _, changed in randomized(model, scheme, seed):
+    for stage, changed in randomized(model, scheme, seed):
+        if stage not in stages:
+            continue
         found = [attribute(method, changed, images, target, **options) for method in methods]
         rows.append([_similarities(a, b) for a, b in zip(originals, found, strict=True)])
     return np.array(rows).swapaxes(0, 1)

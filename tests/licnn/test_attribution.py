@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from saliencylib.licnn.attribution import METHODS, attribute, last_feature_map
+from saliencylib.licnn.attribution import EDGE_DETECTOR, METHODS, attribute, last_feature_map
 from saliencylib.licnn.classifiers import Preprocess, as_classifier
 from saliencylib.licnn.method import l2_normalised
 
@@ -102,3 +102,29 @@ def test_unknown_methods_are_refused(network, images):
 def test_a_network_without_feature_maps_has_no_grad_cam(linear, images):
     with pytest.raises(ValueError, match="no ReLU module"):
         attribute("Grad-CAM", linear, images, 0)
+
+
+def test_the_edge_detector_marks_edges_and_asks_no_network(network, linear):
+    images = torch.zeros(2, 3, 12, 12)
+    images[0, :, :, 6:] = 1
+    found = attribute(EDGE_DETECTOR, network, images, 0)
+    assert (found[0, :, 5:7] > 0).all() and found[0].sum() == pytest.approx(found[0, :, 5:7].sum())
+    assert found[0].norm() == pytest.approx(1) and found[1].sum() == 0
+    assert torch.equal(found, attribute(EDGE_DETECTOR, linear, images, 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_explain_the_probability(network, images, method):
+    found = attribute(method, network, images, 2, probability=True)
+    assert found.shape == (3, 20, 20) and torch.allclose(found.norm(dim=(1, 2)), torch.ones(3), atol=1e-5)
+    if method == "LICNN":
+        assert torch.equal(found, attribute(method, network, images, 2))
+
+
+def test_the_gradient_of_the_probability_has_its_closed_form(linear, images):
+    weight = linear[1].weight.detach()
+    with torch.no_grad():
+        p = linear(images).softmax(1)
+    slope = p[:, 2, None] * (weight[2] - p @ weight)
+    expected = l2_normalised(slope.view(3, 3, 20, 20).abs().sum(1))
+    assert torch.allclose(attribute("Gradient", linear, images, 2, probability=True), expected, atol=1e-5)

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from saliencylib.licnn import sanity
-from saliencylib.licnn.attribution import attribute
+from saliencylib.licnn.attribution import EDGE_DETECTOR, attribute
 from saliencylib.licnn.sanity import (
     hog_similarity,
     randomisation_curves,
@@ -135,3 +135,20 @@ def test_curves_hold_every_method_seed_stage_and_image(network, monkeypatch):
     monkeypatch.setattr(sanity, "randomized", None)  # finished seeds are not computed again
     again = randomisation_curves(network, images, target, ["Gradient", "LICNN"], seeds=[4])
     assert again.equals(found[found["seed"] == 4].reset_index(drop=True))
+
+
+def test_stages_that_are_looked_at_are_evenly_spaced_from_the_first_to_the_last(network):
+    images, target = torch.randn(1, 3, 32, 32), torch.tensor([0])
+    whole = randomisation_curves(network, images, target, ["Gradient"])
+    some = randomisation_curves(network, images, target, ["Gradient"], stages=3)
+    assert some["stage"].tolist() == ["9", "3", "0"]
+    kept = whole[whole["stage"].isin(some["stage"])].reset_index(drop=True)
+    assert some.equals(kept), "a stage between them is randomised, too"
+    more = randomisation_curves(network, images, target, ["Gradient"], stages=9)
+    assert more.equals(whole)
+
+
+def test_an_edge_detector_does_not_fall(network):
+    images, target = torch.randn(1, 3, 32, 32), torch.tensor([0])
+    found = randomisation_curves(network, images, target, [EDGE_DETECTOR])
+    assert np.allclose(found[list(sanity.SIMILARITIES)], 1)

@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
-from torchvision.transforms.functional import InterpolationMode, center_crop, resize, to_tensor
+from torchvision.transforms.functional import InterpolationMode, resize, to_tensor
 
 from saliencylib.data.registry import DataInvalid, DataNotFound
 from saliencylib.licnn.activations import separate_activations
@@ -37,9 +37,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a PIL picture of any size to a network input: short side to ``side``, centre crop, standardise.
+    """From a PIL picture of any size to a network input: short side to ``side``, crop, standardise.
 
-    ``mean`` and ``std`` are on the 0..1 scale. ``preprocess(picture)`` gives a float tensor (3, crop, crop).
+    ``place`` says where the crop lies, as shares of what is left over to the left and above: the centre, or
+    (0, 0) for the upper left and (1, 1) for the lower right corner. ``mean`` and ``std`` are on the 0..1
+    scale. ``preprocess(picture)`` gives a float tensor (3, crop, crop).
     """
 
     side: int = 256
@@ -47,13 +49,16 @@ class Preprocess:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
+    place: tuple[float, float] = (0.5, 0.5)
 
     def __call__(self, picture: Image.Image) -> Tensor:
         return self.normalise(self.cut(picture))
 
     def cut(self, picture: Image.Image) -> Image.Image:
         """The (crop, crop) RGB picture that the network sees."""
-        return center_crop(resize(picture.convert("RGB"), self.side, self.interpolation), self.crop)
+        small = resize(picture.convert("RGB"), self.side, self.interpolation)
+        left, top = self._corner(*small.size)
+        return small.crop((left, top, left + self.crop, top + self.crop))
 
     def normalise(self, picture: Image.Image) -> Tensor:
         """A picture as ``cut`` made it -> float tensor (3, crop, crop)."""
@@ -68,13 +73,19 @@ class Preprocess:
         """Relative boxes (k, 4) x0 y0 x1 y1 of a width x height picture -> bool (crop, crop), True inside."""
         shorter = min(width, height)
         new_width, new_height = int(self.side * width / shorter), int(self.side * height / shorter)
-        left, top = round((new_width - self.crop) / 2), round((new_height - self.crop) / 2)
+        left, top = self._corner(new_width, new_height)
         x = (np.arange(self.crop) + left + 0.5) / new_width
         y = (np.arange(self.crop) + top + 0.5) / new_height
         mask = np.zeros((self.crop, self.crop), bool)
         for x0, y0, x1, y1 in np.asarray(boxes, float).reshape(-1, 4):
             mask |= ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None]
         return mask
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of the crop in a picture whose short side is ``side``."""
+        return tuple(
+            round(share * (n - self.crop)) for share, n in zip(self.place, (width, height), strict=True)
+        )
 
 
 def load_classifier(name: str, download: bool = False) -> nn.Module:

@@ -1,6 +1,7 @@
 """The ImageNet classifiers: equal logits, separate activations that captum knows, clear errors."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from captum.attr import GuidedBackprop, Saliency
 from PIL import Image
 from torch import nn
 from torch.nn import functional
+from torchvision.transforms.functional import center_crop, resize
 
 from saliencylib.data.photosets import nips2017_dev
 from saliencylib.data.registry import DataInvalid, DataNotFound, available
@@ -119,6 +121,20 @@ def test_input_scale_is_that_of_the_weights(lite0):
     white = lite0.preprocess(Image.new("RGB", (300, 400), (255, 255, 255)))
     assert black.shape == (3, 224, 224)
     assert torch.allclose(black, torch.tensor(-127 / 128)) and torch.allclose(white, torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("size", [(300, 200), (201, 333), (64, 64)])
+def test_crops_lie_in_the_centre_or_in_a_corner(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    picture, centred = Image.fromarray(noise), Preprocess(side=50, crop=41)
+    small = resize(picture, 50)
+    assert np.array_equal(centred.cut(picture), center_crop(small, 41))
+    first, last = (replace(centred, place=place) for place in ((0, 0), (1, 1)))
+    assert np.array_equal(first.cut(picture), np.asarray(small)[:41, :41])
+    assert np.array_equal(last.cut(picture), np.asarray(small)[-41:, -41:])
+    box = np.array([[0, 0, 0.3, 0.4]])
+    assert first.box_mask(box, *size)[0, 0] and not last.box_mask(box, *size)[-1, -1]
+    assert first.box_mask(box, *size).sum() > last.box_mask(box, *size).sum()
 
 
 def test_box_mask_follows_resize_and_crop():

@@ -117,6 +117,27 @@ def bootstrap_interval(
     return _by_resamples(float(values.mean()), means, len(values), unit)
 
 
+def grouped_interval(
+    values: np.ndarray, groups: np.ndarray, unit: str = "images", seed: int = 0, resamples: int = 4000
+) -> Estimate:
+    """Mean of values (n,) with the percentile bootstrap interval over their groups (n,), such as classes.
+
+    Groups are drawn with all their values (the cluster bootstrap of Davison and Hinkley 1997), so that many
+    values of few groups do not count as many. ``n`` counts values. One group alone has no interval, and
+    equal values have none. Raises ValueError for other shapes.
+    """
+    values = _checked(values)
+    names, place = np.unique(np.asarray(groups).ravel(), return_inverse=True)
+    if place.shape != values.shape:
+        raise ValueError(f"need a group for each of {len(values)} values, not {len(place)}")
+    if len(names) < 2 or _spread(values) == 0:
+        return _by_t(float(values.mean()), 0.0, math.inf, len(values), unit, None)
+    sums, counts = np.bincount(place, values), np.bincount(place)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return _by_resamples(float(values.mean()), drawn @ sums / (drawn @ counts), len(values), unit)
+
+
 def two_way_interval(
     values: np.ndarray,
     seed: int = 0,

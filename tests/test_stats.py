@@ -60,6 +60,23 @@ def test_paired_difference_equals_the_paired_t_test():
         stats.paired_difference(a, b[:2])
 
 
+def test_values_of_few_groups_do_not_count_as_many():
+    rng = np.random.default_rng(0)
+    of_group = rng.normal(size=20)
+    groups = np.repeat(np.arange(20), 30)
+    values = of_group[groups] + 0.01 * rng.normal(size=600)
+    found, naive = stats.grouped_interval(values, groups), stats.bootstrap_interval(values)
+    assert found.value == pytest.approx(values.mean()) and found.n == 600
+    assert found.high - found.low > 4 * (naive.high - naive.low)
+    alone = stats.mean_interval(of_group, "groups")
+    assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.25)
+    each = stats.grouped_interval(values, np.arange(600))
+    assert each.high - each.low == pytest.approx(naive.high - naive.low, rel=0.1)
+    assert math.isnan(stats.grouped_interval(values, np.zeros(600)).shown_interval[0])
+    with pytest.raises(ValueError, match="a group for each"):
+        stats.grouped_interval(values, groups[:5])
+
+
 def test_bootstrap_covers_the_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0

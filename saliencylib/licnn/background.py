@@ -225,27 +225,24 @@ def background_changes(outcomes: pd.DataFrame, column: str = "top5") -> pd.DataF
     """Accuracy of every change and what it loses against the unmodified photographs, a row a change.
 
     Columns change, n (photographs), accuracy and before (both in %, of the same photographs), points
-    (accuracy minus before) with low and high, intervals over photographs; and by class, since a set may hold
-    many photographs of a few classes: the mean over classes of the points with its interval.
+    (accuracy minus before) with low and high; then the same as a mean over classes (points by class, low by
+    class, high by class, classes). Both intervals are bootstrapped over classes, since a set may hold many
+    photographs of a few.
     """
     before = outcomes[outcomes["change"] == "unmodified"].set_index("name")
     rows = []
     for change in [name for name in CHANGES[1:] if name in set(outcomes["change"])]:
-        after = outcomes[outcomes["change"] == change].set_index("name")[column]
+        after = outcomes[outcomes["change"] == change].set_index("name")[column].astype(float)
         same = before.loc[after.index]
-        found = stats.mcnemar(same[column].to_numpy(), after.to_numpy())
-        points = 100 * (after.astype(float) - same[column].astype(float))
-        by_class = stats.mean_interval(points.groupby(same["label"]).mean(), "classes", (-100, 100))
-        row = {
-            "change": change,
-            "n": found.n,
-            "accuracy": 100 * after.mean(),
-            "before": 100 * same[column].mean(),
-        }
-        row |= {"points": found.value, "low": found.low, "high": found.high}
-        rows.append(row | {"points by class": by_class.value, "low by class": by_class.low})
-        rows[-1] |= {"high by class": by_class.high, "classes": by_class.n}
-    return pd.DataFrame(rows)
+        points = 100 * (after - same[column])
+        found = stats.grouped_interval(points, same["label"])
+        classes = stats.bootstrap_interval(points.groupby(same["label"]).mean(), "classes")
+        row = {"change": change, "n": found.n, "accuracy": 100 * after.mean()}
+        row |= {"before": 100 * same[column].mean()} | found.row("points", "n")
+        by_class = classes.row("points", "classes")
+        row |= {f"{name} by class": by_class[name] for name in ("points", "low", "high")}
+        rows.append(row | {"classes": classes.n})
+    return pd.DataFrame(rows).drop(columns=["p", "smallest visible"])
 
 
 def background_changes_by_area(

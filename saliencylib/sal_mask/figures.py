@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from saliencylib import figures
 from saliencylib.metrics import cc
@@ -118,12 +119,13 @@ def figure_accuracy_curves(
             rows.append({"epoch": epoch, "mask": mask} | mean_interval(of_seeds).row("accuracy", "seeds"))
     table, name = pd.DataFrame(rows), NETWORK_NAMES[network]
     share = 100 * (share_of_epochs_above(log, network).value + 0.5)
-    title = f"{name}: RC and Alpha lie above plain in {share:.0f} % of epochs"
+    title = f"{name}: the mean of RC and Alpha lies above plain in {share:.0f} % of epochs"
     below = f"{_intervals(table)}, data: {data_name}"
     labels = ("epoch", "test accuracy (%)", title, below)
     figure = figures.lines(table, "epoch", "accuracy", "mask", *labels, palette=MASK_COLOURS)
     low, high = figure.axes[0].get_ylim()
     figure.axes[0].set_ylim(max(low, 0), min(high, 100))
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -242,7 +244,7 @@ def figure_gain_by_quality(table: pd.DataFrame, correlation: Estimate, data_name
 def figure_accuracy_lost(tables: Mapping[str, pd.DataFrame], data_name: str) -> Figure:
     """Accuracy on clean and changed images by mask, a panel a kind of change (SM-X3)."""
     rows = pd.concat([table.assign(change=change) for change, table in tables.items()])
-    swapped = rows.query("images == 'swapped' and mask != 'plain'")
+    swapped = rows.query("images == 'swapped' and mask not in ('plain', 'grey')")
     clear = f"{int((swapped['low'] > 0).sum())} of {len(swapped)} masks clearly lose less than plain"
     title, below = (
         f"{clear} when backgrounds are swapped",

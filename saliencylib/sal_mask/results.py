@@ -405,4 +405,6 @@ def gain_on_both_networks(log: pd.DataFrame) -> Estimate:
 
 
 def _effect(low: float, high: float) -> str:
+    if np.isnan(low):
+        return "is not known"
     return "raises the accuracy" if low > 0 else "lowers it" if high < 0 else "changes nothing that is clear"

@@ -172,7 +172,7 @@ def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
     """
     steps = {name: left_plateau(rows) for name, rows in traces.groupby("name", sort=False)}
     gone = int(np.isfinite(list(steps.values())).sum())
-    words = {name: f"{name}: " + (f"step {s:.0f}" if s == s else "stays") for name, s in steps.items()}
+    words = {name: f"{name}: " + (f"step {s:.0f}" if s == s else "never") for name, s in steps.items()}
     panels = {"loss": "validation loss (mean map = 1)", "spread": "spread between images (truths = 1)"}
     table = traces.assign(run=traces["name"].map(words), loss=traces["loss"].clip(upper=HIGHEST))
     table = table.rename(columns=panels).melt(["run", "step"], list(panels.values()), "panel")
@@ -211,7 +211,7 @@ def figure_failures(scores: pd.DataFrame, alone: Estimate, partial: Estimate, da
     axes.plot(scores.loc[first], scores.loc[second], ".", ms=3, alpha=0.5)
     axes.axline((1, 1), slope=1, color="0.5", linewidth=1)
     axes.set(xlabel=f"CC, seed {first}", ylabel=f"CC, seed {second}")
-    title = f"Rank correlation of runs {alone.value:.2f},\ngiven the mean map's CC {partial.value:.2f}"
+    title = f"Rank correlation of all runs {alone.value:.2f},\ngiven the mean map's CC {partial.value:.2f}"
     below = f"a dot an image, n = {scores.shape[1]}, MSE, {len(scores)} seeds\ndata: {data_name}"
     return figures.finish(figure, title, below)
 

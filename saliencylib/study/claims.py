@@ -24,6 +24,7 @@ BEING_REDONE = ("LICNN",)
 # The order in which verdicts are counted; those on embedded data follow theirs.
 ORDER = ("holds", "does not hold", "undecided", "depends", "not telling", "not judged", "other data")
 ORDER += rules.UNCOUNTED
+ROUNDING = 1e-12  # what is nearer to zero is zero
 NUMBERS = ["measured", "low", "high", "n", "p"]
 MEASURED_COLUMNS = [
     "id",
@@ -247,9 +248,10 @@ def _labelled(part: dict, name: str = "") -> str:
 def _interval(part: dict, rule: str = "") -> str:
     if rule == "exact":
         return "passed" if part["measured"] == 1 else "failed"
-    if not (math.isfinite(part["low"]) and math.isfinite(part["high"])):
-        return f"{part['measured']:.3g}"
-    return f"{part['measured']:.3g} [{part['low']:.3g}, {part['high']:.3g}]"
+    value, *ends = (0.0 if abs(part[name]) < ROUNDING else part[name] for name in ("measured", "low", "high"))
+    if not all(map(math.isfinite, ends)):
+        return f"{value:.3g}"
+    return f"{value:.3g} [{ends[0]:.3g}, {ends[1]:.3g}]"
 
 
 def readable(joined: pd.DataFrame) -> pd.DataFrame:

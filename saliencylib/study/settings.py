@@ -53,7 +53,7 @@ _SAL_MASK_QUICK = {
     "all_seeds": 0,
     "rates": (0.001, 0.002),
     "rate_seeds": 2,
-    "epochs": {"alexnet": 16, "nin": 1},
+    "epochs": {"alexnet": 16, "nin": 2},
     "widths": {"alexnet": 0.25, "nin": 0.125},
     "learning_rates": {"alexnet": 0.001, "nin": 0.004},
     "width_shrink": 8,

@@ -202,10 +202,9 @@ def learning_rate_table(log: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (rate, mask), runs in accuracy_by_training(log).groupby(["learning_rate", "mask"], sort=False):
-        found = mean_interval(runs["last"])
-        numbers = {"accuracy": found.value, "low": found.low, "high": found.high, "seeds": found.n}
-        rows.append({"learning_rate": rate, "mask": mask} | numbers)
-    return pd.DataFrame(rows)
+        found = mean_interval(runs["last"]).row("accuracy", "seeds")
+        rows.append({"learning_rate": rate, "mask": mask} | found)
+    return pd.DataFrame(rows).drop(columns=["p", "smallest visible"])
 
 
 def best_rates(table: pd.DataFrame) -> dict[str, float]:

@@ -208,7 +208,10 @@ def drawn_figures():
     )
     table = results.learned_table(pd.concat([log, wide, learned]), {"alexnet": 1.0, "nin": 1.0})
     yield "Best: RC mask", figures.figure_learned_gains(table, "x")
-    yield "NIN: the mean of RC and Alpha lies above plain in 100 %", figures.figure_accuracy_curves(log, "nin", "x")
+    yield (
+        "NIN: the mean of RC and Alpha lies above plain in 100 %",
+        figures.figure_accuracy_curves(log, "nin", "x"),
+    )
     quality = results.quality_table(log.query("network == 'nin'"), {"RC": 0.9})
     worse = stats.Estimate(-0.5, -0.6, -0.4, 4)
     yield "Worse masks", figures.figure_gain_by_quality(quality, worse, "x")

@@ -38,7 +38,7 @@ def test_figures_of_curves_say_what_they_show(trained):
     rows = [("a", s, 1 - s / 10, s / 10) for s in range(3)] + [("b", s, 1.2, 0.0) for s in range(3)]
     plateau = figures.figure_plateau(pd.DataFrame(rows, columns=["name", "step", "loss", "spread"]), "digits")
     assert "1 of 2 starts and optimisers" in plateau.get_suptitle()
-    assert [text.get_text() for text in plateau.legends[0].get_texts()] == ["a: step 1", "b: stays"]
+    assert [text.get_text() for text in plateau.legends[0].get_texts()] == ["a: step 1", "b: never"]
 
 
 def test_figure_of_predictions_says_how_far_they_follow_the_picture():

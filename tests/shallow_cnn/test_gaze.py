@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saliencylib.data import REGISTRY, fixation_set
+from saliencylib.data import REGISTRY, available, fixation_set
 from saliencylib.shallow_cnn.gaze import (
     GazeSet,
     densities,
@@ -124,6 +124,8 @@ def test_a_set_keeps_the_width_of_its_gaussian_when_halved(quick):
 
 
 def test_mini_sets_are_apart(real_data):
+    if not available("osie_mouse"):
+        pytest.skip("needs osie_mouse below $SALIENCY_DATA")
     parts = gaze_split("mini", 60, 20)
     for part in everything(parts):
         check(part)

@@ -38,7 +38,7 @@ CHAIN_STEPS = {
 
 
 def accuracy_by_training(log: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy (%) of every training: the columns of ``RECIPE_KEYS``, last, best, elsewhere and ended.
+    """Test accuracy (%) of every training: the columns of ``RECIPE_KEYS`` and made_on, and accuracies.
 
     last is the last epoch's on all test images. The others come from the test images that are looked at
     after every epoch: best is the best epoch's, as the paper reports it; elsewhere the mean of two, the epoch
@@ -51,8 +51,9 @@ def accuracy_by_training(log: pd.DataFrame) -> pd.DataFrame:
         even, odd = run["accuracy_even"].to_numpy(), run["accuracy_odd"].to_numpy()
         elsewhere = (odd[even.argmax()] + even[odd.argmax()]) / 2
         ended = run["accuracy"].iloc[-1]
-        rows.append((*keys, run["final"].iloc[-1], run["accuracy"].max(), elsewhere, ended))
-    return pd.DataFrame(rows, columns=[*RECIPE_KEYS, "last", "best", "elsewhere", "ended"])
+        last = run["final"].iloc[-1]
+        rows.append((*keys, last, run["accuracy"].max(), elsewhere, ended, run["made_on"].iloc[-1]))
+    return pd.DataFrame(rows, columns=[*RECIPE_KEYS, "last", "best", "elsewhere", "ended", "made_on"])
 
 
 def accuracy_by_seed(log: pd.DataFrame, at: str = "last", **which: object) -> pd.Series:

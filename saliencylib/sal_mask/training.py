@@ -140,10 +140,10 @@ def accuracies_by_epoch(
     loss is the mean cross-entropy in nats; accuracy that on ``CURVE_IMAGES`` test images, evenly spread, in
     %; accuracy_even and accuracy_odd are those on the ones of even and of odd number, so that an epoch can be
     chosen on one half and judged on the other; final, the same in all rows of a training, is the last
-    epoch's on all test images. On the CPU the trainings share the cores, one thread each (or whatever joblib
-    back end is active); on a GPU they follow one another. Each saves its state after every epoch: a second
-    call, also one after an interruption, goes on there and gives the same numbers as an uninterrupted one;
-    finished ones are recorded in ``results/kept``.
+    epoch's on all test images; made_on the device and torch version. The trainings share the cores, one
+    thread each (or whatever joblib back end is active), and the GPU where that is the device. Each saves its
+    state after every epoch: a second call, also one after an interruption, goes on there and gives the same
+    numbers as an uninterrupted one; finished ones are recorded in ``results/kept`` and read from there.
     """
     return _measured(recipes, material.only(recipes), {}, device, torch.__version__)
 
@@ -157,7 +157,7 @@ def accuracies_elsewhere(
     """Accuracy (%) of every recipe's network, trained on ``material``, on the test images of other materials.
 
     Each material has maps for the recipes' masks. Rows: the columns of ``RECIPE_KEYS``, images (the name in
-    ``others``), accuracy. Networks that are not trained yet are trained first.
+    ``others``), accuracy, made_on. Networks that are not trained yet are trained first.
     """
     others = {name: other.only(recipes) for name, other in others.items()}
     return _measured(recipes, material.only(recipes), others, device, torch.__version__)
@@ -182,8 +182,9 @@ def normalised_images(images: np.ndarray, of: np.ndarray, device: torch.device) 
     pixels = of[::4].reshape(-1, 3).astype(np.float64) / 255
     mean = pixels.mean(0).astype(np.float32)
     deviation = np.maximum(pixels.std(0), 1 / 255).astype(np.float32)  # one colour must not divide by zero
-    x = torch.from_numpy((images.astype(np.float32) / 255 - mean) / deviation).permute(0, 3, 1, 2)
-    return x.to(device, memory_format=torch.channels_last)
+    x = torch.from_numpy(np.require(images, requirements="W")).to(device).float().div_(255)
+    x.sub_(torch.from_numpy(mean).to(device)).div_(torch.from_numpy(deviation).to(device))
+    return x.permute(0, 3, 1, 2)
 
 
 @kept("accuracies")
@@ -205,7 +206,7 @@ def _measured(
         tested = {name: other.only([recipe]) for name, other in others.items()}
         jobs.append((recipe, material.only([recipe]), tested, device))
         tested_keys = {name: other.key(recipe.mask) for name, other in others.items()}
-        keys.append((recipe, material.key(recipe.mask), tested_keys, device))
+        keys.append((recipe, material.key(recipe.mask), tested_keys))
     marks = [{key: asdict(recipe)[key] for key in RECIPE_KEYS} for recipe in recipes]
     record, work = ("sal_mask_elsewhere", _accuracies_on) if others else ("sal_mask", _accuracies)
     found = recorded_side_by_side(record, work, jobs, marks, keys, device)

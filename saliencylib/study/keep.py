@@ -34,6 +34,7 @@ from saliencylib.study.sources import code_of
 
 TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
 RECORD_AFTER = 15.0  # the same for one of many jobs, whose outcome is a line
+GPU_SHARE = 5e9  # bytes of a GPU's free memory for each of the processes that share it
 
 _unseen = 0.0  # seconds of work behind what was read back or done by other processes, so unseen by the clock
 
@@ -258,7 +259,8 @@ def side_by_side(work: Callable, jobs: Iterable[tuple], device: torch.device | N
     joblib runs them, so that whatever back end is active takes them, to other machines too; large arrays are
     shared, not copied. A single job keeps all threads. Progress is shown on a terminal.
     """
-    return [result for result, _ in _as_they_come(work, list(jobs), device)]
+    workers = 1 if _is_gpu(device) else torch.get_num_threads()
+    return [result for result, _ in _as_they_come(work, list(jobs), workers)]
 
 
 def recorded_side_by_side(
@@ -271,30 +273,40 @@ def recorded_side_by_side(
 ) -> list[pd.DataFrame]:
     """``side_by_side`` for work that gives a data frame of numbers, with a record of every finished job.
 
-    A job of more than ``RECORD_AFTER`` seconds becomes, as soon as it is done, a line of
-    ``results/kept/<name>.csv``, which is committed: its key, its ``marks`` (what a reader knows it by) and
-    the frame's columns. A job whose key is in the record is not done again, unless ``$SALIENCY_FRESH`` is
-    set. ``keys`` are what a job's outcome depends on beside the code of ``work``, as ``digest`` takes it.
+    A job of more than ``RECORD_AFTER`` seconds (on a GPU, any) becomes, as soon as it is done, a line of
+    ``results/kept/<name>.csv``, which is committed: its key, its ``marks`` (what a reader knows it by), where
+    it was made, and the frame's columns. A job whose key is in the record is not done again, unless
+    ``$SALIENCY_FRESH`` is set. ``keys`` are what a job's outcome depends on beside the code of ``work``, as
+    ``digest`` takes it; machine and torch version are no part of them, since they change a training as
+    another seed would. The frames have one more column, made_on, which names both. The jobs are small: on a
+    GPU as many processes share it as there are cores, and memory for (``GPU_SHARE`` each).
     """
     code = code_of(work.__module__)
-    named = [digest(work.__qualname__, code, torch.__version__, *key) for key in keys]
+    named = [digest(work.__qualname__, code, *key) for key in keys]
     record = _read_record(name)
     missing = [i for i, key in enumerate(named) if key not in record]
     found = {i: _frame(record[key]) for i, key in enumerate(named) if key in record}
-    for i, (frame, seconds) in zip(
-        missing, _as_they_come(work, [jobs[i] for i in missing], device), strict=True
-    ):
-        found[i] = frame
-        if seconds > RECORD_AFTER:
-            _write_record(name, {named[i]: dict(marks[i]) | _line(frame)})
+    here, after, workers = "CPU", RECORD_AFTER, torch.get_num_threads()
+    if missing and _is_gpu(device):
+        here, after = torch.cuda.get_device_name(device), 0.0
+        workers = min(len(os.sched_getaffinity(0)), int(torch.cuda.mem_get_info(device)[0] // GPU_SHARE))
+    here += f", torch {torch.__version__.partition('+')[0]}"
+    done = _as_they_come(work, [jobs[i] for i in missing], workers)
+    for i, (frame, seconds) in zip(missing, done, strict=True):
+        found[i] = frame.assign(made_on=here)
+        if seconds > after:
+            _write_record(name, {named[i]: dict(marks[i]) | {"made_on": here} | _line(frame)})
     return [found[i] for i in range(len(jobs))]
 
 
-def _as_they_come(work: Callable, jobs: list[tuple], device: torch.device | None) -> Iterator[tuple]:
+def _is_gpu(device: torch.device | None) -> bool:
+    return device is not None and device.type == "cuda"
+
+
+def _as_they_come(work: Callable, jobs: list[tuple], workers: int) -> Iterator[tuple]:
     """The result of every job, in order, and the seconds of work behind it."""
     global _unseen
-    on_gpu = device is not None and device.type == "cuda"
-    workers = 1 if on_gpu else min(len(jobs), torch.get_num_threads())
+    workers = min(len(jobs), workers)
     title = work.__name__.strip("_").replace("_", " ")
     with tqdm(total=len(jobs), desc=title, disable=None) as bar:
         if workers <= 1:
@@ -350,7 +362,8 @@ def _line(frame: pd.DataFrame) -> dict[str, str]:
 
 def _frame(line: Mapping[str, str]) -> pd.DataFrame:
     columns = {name[:-1]: text.split() for name, text in line.items() if name.endswith(":") and text}
-    return pd.DataFrame({name: pd.to_numeric(values) for name, values in columns.items()})
+    frame = pd.DataFrame({name: pd.to_numeric(values) for name, values in columns.items()})
+    return frame.assign(made_on=line["made_on"])
 
 
 def _on_one_thread(work: Callable, job: tuple) -> tuple[object, float]:

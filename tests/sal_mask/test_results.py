@@ -24,7 +24,8 @@ def log_of(gains, seeds=4, masks=PAPER_MASKS, networks=("alexnet", "nin"), width
                 rows.append((*keys, 1, 1.0, best, best + 2, best - 2, best - 1))
                 rows.append((*keys, 2, 1.0, best - 1, best - 5, best + 3, best - 1))
     accuracies = ["accuracy", "accuracy_even", "accuracy_odd", "final"]
-    return pd.DataFrame(rows, columns=[*results.RECIPE_KEYS, "epoch", "loss", *accuracies])
+    frame = pd.DataFrame(rows, columns=[*results.RECIPE_KEYS, "epoch", "loss", *accuracies])
+    return frame.assign(made_on="here")
 
 
 def test_tables_and_gains_are_read_from_the_log():

@@ -184,7 +184,8 @@ def test_recorded_trainings_are_not_done_again_without_their_checkpoints(own_cac
     for path in [*own_cache.rglob("*.safetensors"), *own_cache.glob("accuracies/*")]:
         path.unlink()
     lines = (own_cache / "results/kept/sal_mask.csv").read_text().splitlines()
-    assert len(lines) == 2 and lines[0].startswith("key,network,width") and "mask,seed,epoch:" in lines[0]
+    assert len(lines) == 2 and lines[0].startswith("key,network,width")
+    assert "mask,seed,made_on,epoch:" in lines[0]
     with monkeypatch.context() as patch:
         patch.setattr(training, "_train_one_epoch", lambda *_: pytest.fail("trained again"))
         assert log_of(RECIPE, tiny).equals(whole)

@@ -100,10 +100,21 @@ def _own_code(source: Path) -> str:
 
 @functools.cache
 def _digest_of(text: str, *contents: bytes) -> str:
-    sha = hashlib.sha256(ast.dump(_Silenced().visit(ast.parse(text))).encode())
+    sha = hashlib.sha256(_written(_Silenced().visit(ast.parse(text))).encode())
     for content in contents:
         sha.update(content)
     return sha.hexdigest()[:16]
+
+
+def _written(part: object) -> str:
+    """A syntax tree as text, without empty fields: which of these there are differs between Pythons."""
+    if isinstance(part, ast.AST):
+        fields = [(name, getattr(part, name, None)) for name in part._fields]
+        inner = ", ".join(f"{name}={_written(v)}" for name, v in fields if v is not None and v != [])
+        return f"{type(part).__name__}({inner})"
+    if isinstance(part, list):
+        return f"[{', '.join(map(_written, part))}]"
+    return repr(part)
 
 
 class _Silenced(ast.NodeTransformer):

@@ -34,6 +34,8 @@ make_venv() {
 
 export PYTHONHASHSEED="${PYTHONHASHSEED:-0}"
 export CUBLAS_WORKSPACE_CONFIG="${CUBLAS_WORKSPACE_CONFIG:-:4096:8}"
+# A GPU's float32 is float32: its shortened form, TF32, is torch's default for convolutions.
+export NVIDIA_TF32_OVERRIDE="${NVIDIA_TF32_OVERRIDE:-0}"
 # Large pages for torch's large tensors: without them a third of a training step is spent on page faults.
 export THP_MEM_ALLOC_ENABLE="${THP_MEM_ALLOC_ENABLE:-1}"
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1073741824}" MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-1073741824}"

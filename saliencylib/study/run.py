@@ -129,7 +129,7 @@ def execute(
         print(f"{job.notebook} ({job.folder}): finished before, nothing it uses has changed", flush=True)
         return None
     print(f"{job.notebook} ({job.folder}): running, about {job.minutes:g} min", flush=True)
-    started = time.time()
+    started, commit = time.time(), _commit()
     partial = folder / "notebooks" / f"{job.notebook}.partial.ipynb"
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -151,7 +151,7 @@ def execute(
     seconds = time.time() - started
     steps = store(partial, folder / "notebooks" / f"{job.notebook}.ipynb")
     partial.unlink()
-    record(folder, job.notebook, mark, values, seconds, steps)
+    record(folder, job.notebook, mark, values, seconds, steps, commit)
     print(f"{job.notebook} ({job.folder}): done in {seconds:.0f} s", flush=True)
     return None
 
@@ -183,9 +183,15 @@ def finished(job: plan.Job, folder: Path, mark: str) -> bool:
 
 
 def record(
-    folder: Path, notebook: str, mark: str, values: dict[str, object], seconds: float, steps: dict[str, float]
+    folder: Path,
+    notebook: str,
+    mark: str,
+    values: dict[str, object],
+    seconds: float,
+    steps: dict[str, float],
+    commit: str,
 ) -> None:
-    """Note in provenance.json that a notebook is finished, with versions, machine, data and wall times."""
+    """Note in provenance.json that a notebook is finished: versions, machine, data, commit and wall times."""
     entry = {
         "fingerprint": mark,
         "parameters": values,
@@ -196,7 +202,7 @@ def record(
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit,
         "data": _data_fingerprints(notebook, str(values["profile"])),
         "data from": {
             name: str(state_of(name)) for name in plan.NEEDS[notebook].get(str(values["profile"]), ())
@@ -321,7 +327,11 @@ def _device_text(device: torch.device) -> str:
 
 
 def _commit() -> str:
-    return subprocess.getoutput(f'git -C "{ROOT}" describe --always --dirty 2>/dev/null') or "unknown"
+    """The checkout's commit, marked "-dirty" where anything but the results differs from it."""
+    git = f'git -C "{ROOT}"'
+    commit = subprocess.getoutput(f"{git} describe --always 2>/dev/null") or "unknown"
+    changed = f"{git} status --porcelain --untracked-files=no -- . ':!results' 2>/dev/null"
+    return commit + "-dirty" * bool(subprocess.getoutput(changed))
 
 
 def _shown(path: Path) -> str:

@@ -9,8 +9,7 @@ from saliencylib.study.plan import RUNS
 
 # Paper 1. `pool_per_class` and `test_per_class` images of each class are read (None: all), of which each seed
 # draws `train_per_class` (0: all). `rates` are the learning rates that are tried. `seeds` are those of the
-# main comparison, of which NIN, whose trainings take four times as long, has the first `nin_seeds`; the other
-# `..._seeds` are those of its parts, `all_seeds` those on all training images.
+# main comparison; the other `..._seeds` are those of its parts, `all_seeds` those on all training images.
 # `digits` are the trainings on the embedded set, with the exact mask degraded in so many `steps`.
 _SAL_MASK = {
     "shrink": 1,
@@ -18,7 +17,6 @@ _SAL_MASK = {
     "train_per_class": 100,
     "test_per_class": None,
     "seeds": 90,
-    "nin_seeds": 40,
     "few_seeds": 6,
     "raw_seeds": 10,
     "all_seeds": 10,
@@ -48,7 +46,6 @@ _SAL_MASK_QUICK = {
     "train_per_class": 0,
     "test_per_class": 20,
     "seeds": 6,
-    "nin_seeds": 6,
     "few_seeds": 2,
     "raw_seeds": 2,
     "all_seeds": 0,
@@ -69,7 +66,6 @@ _SAL_MASK_QUICK = {
 _SAL_MASK_FULL = {
     "train_per_class": 0,
     "seeds": 10,
-    "nin_seeds": 10,
     "all_seeds": 0,
     "epochs": {"alexnet": 120, "nin": 120},
     "widths": {"alexnet": 1.0, "nin": 1.0},

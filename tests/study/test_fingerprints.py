@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from saliencylib.places import ROOT
+from saliencylib.study import sources
 from saliencylib.study.plan import NOTEBOOKS
 
 # Each edit: a file, what is replaced once in it, and by what; "" stands for its end.
@@ -85,3 +86,10 @@ def test_what_only_words_or_reports_makes_nothing_stale(tried, edit):
 @pytest.mark.parametrize("edit", ["the verdicts", "a claim"])
 def test_what_judges_makes_notebooks_stale_but_nothing_kept(tried, edit):
     assert set(tried[1][edit]) == set(NOTEBOOKS)
+
+
+def test_every_python_has_the_same_fingerprint_of_a_piece_of_code():
+    code = 'def f(x: int, *y, z=None):\n    "doc"\n    return f"{x:.2f} {y!r}" if z else [0, -1.5, None]\n'
+    assert sources._digest_of(code) == "cf9e7c1e1ca1a182"
+    assert sources._digest_of(code.replace("doc", "words")) == sources._digest_of(code)
+    assert sources._digest_of(code.replace("-1.5", "1.5")) != sources._digest_of(code)

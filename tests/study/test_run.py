@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 
 import nbformat
 import pytest
@@ -193,9 +194,25 @@ def test_committed_runs_take_no_unverified_data(path):
         assert all(states[name].startswith("whole") for name in set(states) - optional), notebook
 
 
+def test_what_a_run_writes_does_not_make_its_commit_dirty(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    (tmp_path / "results").mkdir()
+    for name in ("code.py", "results/table.csv"):
+        (tmp_path / name).write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@b.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    clean = run._commit()
+    (tmp_path / "results/table.csv").write_text("2")
+    (tmp_path / "results/new.csv").write_text("2")
+    assert run._commit() == clean and len(clean) >= 7
+    (tmp_path / "code.py").write_text("2")
+    assert run._commit() == f"{clean}-dirty"
+
+
 def test_the_record_says_where_data_comes_from(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
     (tmp_path / "rc_reference/DataSet1/Imgs").mkdir(parents=True)
-    run.record(tmp_path, "01_sal_mask", "mark", {"profile": "mini"}, 1.0, {})
+    run.record(tmp_path, "01_sal_mask", "mark", {"profile": "mini"}, 1.0, {}, "abc")
     states = run.read_record(tmp_path)["01_sal_mask"]["data from"]
     assert states["clothing96"] == "absent" and states["rc_reference"].startswith("partial (")

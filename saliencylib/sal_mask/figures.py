@@ -133,7 +133,7 @@ def figure_accuracy_gains(gains: pd.DataFrame, data_name: str) -> Figure:
     """Paired gains in points with 95 % intervals, for both networks, beside the printed gains."""
     rows = gains.query("epoch == 'last'")
     masked = rows[rows["comparison"].isin(["RC minus plain", "Alpha minus plain"])]
-    title = f"{int((masked['low'] > 0).sum())} of {len(masked)} masked networks are clearly better than plain"
+    title = f"In {int((masked['low'] > 0).sum())} of {len(masked)} the gain's interval lies above zero"
     figure = _gains(rows, "comparison", "difference (points)", title, data_name)
     names = list(rows["comparison"].drop_duplicates())
     for axes, network in zip(figure.axes, rows["network"].unique(), strict=True):
@@ -174,7 +174,7 @@ def figure_mask_controls(controls: pd.DataFrame, data_name: str) -> Figure:
     """Gain of every mask over plain, saliency maps and controls in two colours."""
     computed = controls["mask"].isin(SALIENCY_MASKS)
     rows = controls.assign(kind=np.where(computed, "saliency map", "control"))
-    title = f"{int((controls['low'] > 0).sum())} of {len(controls)} masks are clearly better than no mask"
+    title = f"Of {len(controls)} masks {int((controls['low'] > 0).sum())} gain with an interval above zero"
     return _gains(rows, "mask", GAIN, title, data_name, colours="kind")
 
 

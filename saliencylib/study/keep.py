@@ -36,6 +36,7 @@ TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place 
 RECORD_AFTER = 15.0  # the same for one of many jobs, whose outcome is a line
 GPU_SHARE = 5e9  # bytes of a GPU's free memory for each of the processes that share it
 
+recording = True  # whether that is written; a quick run, short on any machine, turns it off
 _unseen = 0.0  # seconds of work behind what was read back or done by other processes, so unseen by the clock
 
 
@@ -171,7 +172,7 @@ def _read(entry: str, table: bool) -> tuple[dict[str, np.ndarray], float] | None
 
 def _write(entry: str, arrays: dict[str, np.ndarray], seconds: float, table: bool) -> None:
     save_arrays(cache_root() / f"{entry}.npz", **arrays, seconds=np.float64(seconds))
-    if table and seconds > TABLE_AFTER:
+    if table and recording and seconds > TABLE_AFTER:
         text = _unpacked(arrays).to_csv(index=False, na_rep="nan", lineterminator="\n")
         packed = gzip.compress(text.encode(), mtime=0)
         write(results_root() / "kept" / f"{entry}.csv.gz", lambda path: path.write_bytes(packed))
@@ -294,7 +295,7 @@ def recorded_side_by_side(
     done = _as_they_come(work, [jobs[i] for i in missing], workers)
     for i, (frame, seconds) in zip(missing, done, strict=True):
         found[i] = frame.assign(made_on=here)
-        if seconds > after:
+        if recording and seconds > after:
             _write_record(name, {named[i]: dict(marks[i]) | {"made_on": here} | _line(frame)})
     return [found[i] for i in range(len(jobs))]
 

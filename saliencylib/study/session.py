@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from saliencylib import figures
 from saliencylib.places import results_root
 from saliencylib.stats import Estimate
-from saliencylib.study import claims
+from saliencylib.study import claims, keep
 from saliencylib.study.keep import write
 from saliencylib.study.plan import NOTEBOOKS, run_name
 from saliencylib.study.settings import SETTINGS
@@ -142,11 +142,13 @@ def start(
 ) -> Run:
     """The run of one notebook. Raises ValueError, naming the valid choices, for an unknown argument.
 
-    ``folder`` is where it writes below ``results_root()``: by default that of the profile and schedule.
+    ``folder`` is where it writes below ``results_root()``: by default that of the profile and schedule. What
+    a quick run computes is not recorded in ``results/kept``.
     """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"unknown notebook {notebook!r}; valid notebooks: {', '.join(NOTEBOOKS)}")
     name = run_name(profile, schedule)
+    keep.recording = name != "quick"
     return Run(
         notebook=notebook,
         profile=profile,

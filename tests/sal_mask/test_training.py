@@ -11,6 +11,7 @@ from saliencylib.sal_mask.network import CONNECTIONS
 from saliencylib.sal_mask.training import RECIPE_KEYS, ClassifierRecipe, Material
 from saliencylib.study import keep
 from saliencylib.study.keep import Checkpoint
+from saliencylib.study.session import start
 
 CPU = torch.device("cpu")
 RECIPE = ClassifierRecipe("nin", "RC", 0, 3, 0.0625, 0.5, 8, "adamw", 0.002, 0)
@@ -180,6 +181,7 @@ def test_the_last_epoch_is_tested_on_all_images_and_the_others_on_some(tiny, mon
 
 def test_recorded_trainings_are_not_done_again_without_their_checkpoints(own_cache, tiny, monkeypatch):
     monkeypatch.setattr(keep, "RECORD_AFTER", 0.0)
+    monkeypatch.setattr(keep, "recording", True)
     whole = log_of(RECIPE, tiny)
     for path in [*own_cache.rglob("*.safetensors"), *own_cache.glob("accuracies/*")]:
         path.unlink()
@@ -191,3 +193,6 @@ def test_recorded_trainings_are_not_done_again_without_their_checkpoints(own_cac
         assert log_of(RECIPE, tiny).equals(whole)
     log_of(replace(RECIPE, seed=1), tiny)
     assert len((own_cache / "results/kept/sal_mask.csv").read_text().splitlines()) == 3
+    start("01_sal_mask", "quick")
+    log_of(replace(RECIPE, seed=2), tiny)
+    assert len((own_cache / "results/kept/sal_mask.csv").read_text().splitlines()) == 3, "nothing of quick"

@@ -88,6 +88,7 @@ def test_other_results_are_refused():
 
 
 def test_only_long_work_is_also_a_committed_table_which_survives_a_lost_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(keep, "recording", True)
     table_of(0)
     assert not (tmp_path / "results").exists()
     monkeypatch.setattr(keep, "TABLE_AFTER", 0.0)

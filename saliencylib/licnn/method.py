@@ -117,7 +117,7 @@ class LICNN:
     def __init__(
         self,
         model: nn.Module,
-        preset: str = "released_code",
+        preset: str = "normalised",
         batch_size: int | None = None,
         *,
         k: int = 7,

@@ -117,7 +117,7 @@ class LICNN:
     def __init__(
         self,
         model: nn.Module,
-        preset: str = "normalised",
+        preset: str = "released_code",
         batch_size: int | None = None,
         *,
         k: int = 7,

@@ -23,17 +23,13 @@ from saliencylib.study.settings import SETTINGS
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
 SMALL = {
-    "examples": 24,
+    "examples": 3,
     "shown_count": 2,
-    "slow": 2,
-    "grid": 3,
-    "pairs": 3,
-    "terms": 3,
+    "composites": 3,
     "sanity_images": 2,
-    "stages": 2,
     "seeds": 1,
-    "sanity": {"vgg16": ("LICNN", "Gradient", "Edge detector")},
-    "digits": {"train": 40, "test": 20, "epochs": 1, "shrink": 4, "seeds": 1},
+    "methods": ("LICNN", "Gradient"),
+    "digits": {"train": 40, "test": 20, "epochs": 1, "shrink": 4},
 }
 
 

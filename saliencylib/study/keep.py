@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -290,7 +290,7 @@ def recorded_side_by_side(
     here, after, workers = "CPU", RECORD_AFTER, torch.get_num_threads()
     if missing and _is_gpu(device):
         here, after = torch.cuda.get_device_name(device), 0.0
-        workers = min(len(os.sched_getaffinity(0)), int(torch.cuda.mem_get_info(device)[0] // GPU_SHARE))
+        workers = min(cpu_count(), int(torch.cuda.mem_get_info(device)[0] // GPU_SHARE))
     here += f", torch {torch.__version__.partition('+')[0]}"
     done = _as_they_come(work, [jobs[i] for i in missing], workers)
     for i, (frame, seconds) in zip(missing, done, strict=True):

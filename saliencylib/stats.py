@@ -187,12 +187,14 @@ def rank_correlation(a: np.ndarray, b: np.ndarray, unit: str, seed: int = 0, dra
 def fisher_interval(correlation: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a rank correlation over n >= 4 units, within [-1, 1].
 
-    A perfect one is no certainty: it counts as the next lower, that of two neighbours in the other's place.
+    A perfect one is no certainty: its far end is that of the next lower, of two neighbours in each other's
+    place.
     """
     most = 1 - 12 / (n * (n**2 - 1))
     z = np.arctanh(np.clip(correlation, -most, most))
     half = 1.96 * math.sqrt((1 + correlation**2 / 2) / (n - 3))
-    return float(np.tanh(z - half)), float(np.tanh(z + half))
+    low, high = np.tanh(z - half), np.tanh(z + half)
+    return float(min(low, correlation)), float(max(high, correlation))
 
 
 def power(sd: float, n: int, effect: float) -> float:

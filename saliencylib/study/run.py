@@ -315,7 +315,8 @@ def _download(jobs: list[plan.Job]) -> None:
     for error in obtain(lacking(plan.needed(jobs))).values():
         raise error
     for job in jobs:
-        for classifier in SETTINGS[job.notebook][job.folder].get("classifiers", ()):
+        classifier = SETTINGS[job.notebook][job.folder].get("classifier")
+        if classifier:
             load_classifier(classifier, download=True)
 
 

@@ -41,7 +41,9 @@ def new(width: float, height: float, rows: int = 1, cols: int = 1, **options) ->
 
 
 def finish(figure: Figure, title: str, below: str) -> Figure:
-    """Give a figure its title, which states the finding, and the line below that says n, seeds and data."""
+    """Give a figure its title, which states the finding, and the lines below that say n, seeds and data."""
+    fitting = round(15 * figure.get_figwidth())
+    below = "\n".join(textwrap.fill(line, fitting) for line in below.split("\n"))
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.supxlabel(below, x=0.01, ha="left", fontsize=7.5, color="0.35")
     return figure
@@ -76,7 +78,7 @@ def grid(
     names = cell_names or [column_names] + [[""] * columns] * (len(rows) - 1)
     lines = sum(max(name.count("\n") for name in row) for row in names)
     shape = max(image.shape[0] / image.shape[1] for row in rows for image in row)
-    height = (side * min(shape, 1.6) + 0.05) * len(rows) + 0.14 * lines + 0.6
+    height = (side * min(shape, 1.6) + 0.05) * len(rows) + 0.165 * lines + 0.65
     figure, axes = new(side * columns + 0.5, height, len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
         for c in range(columns):
@@ -87,7 +89,7 @@ def grid(
         axes[r, 0].set_ylabel(row_names[r], fontsize=8)
     fitting = columns * side / 1.3
     title = textwrap.fill(title, max(30, round(15 * fitting)))
-    return finish(figure, title, wrapped(below, round(fitting)))
+    return finish(figure, title, below)
 
 
 def forest(
@@ -229,11 +231,6 @@ def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
     note = "hatched: embedded data, which only show that the machinery works"
     title = f"{holding} of {int(left.sum())} claims hold in this run"
     return finish(figure, title, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
-
-
-def wrapped(text: str, columns: int) -> str:
-    """A caption in lines that fit below a grid of so many pictures."""
-    return "\n".join(textwrap.fill(line, 21 * columns) for line in text.split("\n"))
 
 
 def greyed(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -42,9 +42,10 @@ class Estimate:
 
     @property
     def shown_interval(self) -> tuple[float, float]:
-        """The interval's ends as tables show them: NaN where nothing bounds the value."""
+        """The interval's ends as tables show them: NaN where only what is possible bounds the value."""
         bounded = math.isfinite(self.low) and math.isfinite(self.high)
-        return (self.low, self.high) if bounded else (math.nan, math.nan)
+        limits_alone = self.n < LEAST_FOR_T and self.low < self.high
+        return (self.low, self.high) if bounded and not limits_alone else (math.nan, math.nan)
 
     def row(self, value: str = "value", n: str = "n") -> dict[str, float]:
         """The estimate as a table's columns: ``value``, low, high, p, smallest visible and ``n``."""

@@ -32,6 +32,7 @@ def test_one_value_or_equal_ones_are_no_certainty(values):
 def test_two_values_have_no_interval_that_a_table_shows():
     found = stats.mean_interval([2.0, 3.0])
     assert found.value == 2.5 and math.isnan(found.p) and str(found) == "2.5 [no interval]"
+    assert str(stats.mean_interval([0.2, 0.3], "images", (-1, 1))) == "0.25 [no interval]"
     row = found.row("points", "seeds")
     assert (row["points"], row["seeds"]) == (2.5, 2)
     assert all(math.isnan(row[name]) for name in ("low", "high", "p", "smallest visible"))

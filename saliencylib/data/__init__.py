@@ -35,6 +35,7 @@ NAMES = {
     "unknown_objects": "saliencylib.data.boxes",
     "PhotoSet": "saliencylib.data.photosets",
     "imagenet_a": "saliencylib.data.photosets",
+    "imagenet_samples": "saliencylib.data.photosets",
     "imagenet_val": "saliencylib.data.photosets",
     "imagenet_val_50000": "saliencylib.data.photosets",
     "judging": "saliencylib.data.photosets",

@@ -92,6 +92,17 @@ def photographs() -> PhotoSet:
     return _photo_set("photographs", paths, [(*indices, -1)[0] for indices in accepted], credits, accepted)
 
 
+def imagenet_samples() -> PhotoSet:
+    """Twenty ImageNet photographs of 512 pixels that the package foolbox ships; their names end in the label.
+
+    Needs no data root; foolbox itself is not imported.
+    """
+    entry = REGISTRY["imagenet_samples"]
+    entry.require()
+    labels = [int(path.stem.rpartition("_")[2]) for path in entry.paths]
+    return _photo_set(entry.name, entry.paths, labels, [f"ImageNet, {path.stem}" for path in entry.paths])
+
+
 def _photo_set(
     name: str,
     paths: list[Path],

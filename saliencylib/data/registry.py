@@ -83,11 +83,18 @@ class DataSet:
     @property
     def paths(self) -> list[Path]:
         """The files and folders that must exist, in full."""
-        base = data_root() if self.kind == "real" else Path(find_spec("skimage").origin).parents[1]
+        base = data_root() if self.kind == "real" else self._packages
         for name in (*self.files[:1], *self.instead) if self.instead else ():
             if (base / name).exists():
                 return [base / name]
         return [base / relative for relative in self.files]
+
+    @property
+    def _packages(self) -> Path:
+        """Where the package lies that ships an embedded set; it is not imported."""
+        package = self.files[0].split("/")[0] if self.files else "saliencylib"
+        found = find_spec(package)
+        return Path(found.origin).parents[1] if found else Path(f"{package}, which is not installed")
 
     @property
     def single(self) -> bool:

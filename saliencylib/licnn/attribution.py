@@ -29,6 +29,20 @@ METHODS = (
     "Grad-CAM",
     "Guided Grad-CAM",
 )
+VARIANTS = {  # of LICNN, by the switches that they change
+    "LICNN": {},
+    "LICNN, no inhibition": {"a": 0.0, "b": 0.0},
+    "LICNN, before the softmax": {"softmax": False},
+    "LICNN, last map unmasked": {"mask_last": False},
+    "LICNN, layers not normalised": {"normalise_layers": False},
+    "LICNN, nearest neighbour": {"interpolation": "nearest"},
+    "LICNN, released code": {"preset": "released_code"},
+    "LICNN, released code, no inhibition": {"preset": "released_code", "a": 0.0, "b": 0.0},
+    "LICNN, released code, before the softmax": {"preset": "released_code", "softmax": False},
+    "LICNN, released code, bilinear": {"preset": "released_code", "interpolation": "bilinear"},
+    "LICNN, text": {"preset": "text"},
+}
+GRADIENT_BASED = "LICNN, gradient-based"  # Cao et al.'s other kind of map
 EDGE_DETECTOR = "Edge detector"  # asks no classifier: what must not pass a sanity check
 
 
@@ -48,7 +62,8 @@ def attribute(
 ) -> Tensor:
     """Attribution maps (N, H, W), L2 norm 1, for images (N, 3, H, W) and one class index an image or for all.
 
-    ``method`` is one of ``METHODS``, or ``EDGE_DETECTOR`` (Sobel's gradient magnitude of the mean over colour
+    ``method`` is one of ``METHODS``, of ``VARIANTS`` of LICNN, ``GRADIENT_BASED``
+    (``LICNN.gradient_based_maps``) or ``EDGE_DETECTOR`` (Sobel's gradient magnitude of the mean over colour
     channels), which looks at the images alone. LICNN explains the class's probability, the others its logit
     or, with ``probability``, that too. Maps sum the absolute values over colour channels, or with ``signed``
     the values themselves; LICNN and Grad-CAM are never negative. Integrated Gradients starts at zeros (grey)
@@ -59,15 +74,17 @@ def attribute(
     Raises ValueError for an unknown method. The guided methods need ``nn.ReLU`` modules that are called once
     each and not in place: use ``classifiers.load_classifier`` or ``as_classifier``.
     """
-    if method not in (*METHODS, EDGE_DETECTOR):
+    if method not in (*METHODS, *VARIANTS, GRADIENT_BASED, EDGE_DETECTOR):
         raise ValueError(f"unknown method {method!r}; valid methods: {', '.join(METHODS)}")
     device = next(model.parameters()).device
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     target = torch.as_tensor(target).to(device).expand(len(images))
     if method == EDGE_DETECTOR:
         return l2_normalised(_edges(images))
-    if method == "LICNN":
-        return LICNN(model, batch_size=batch_size).attribute(images, target)
+    if method == GRADIENT_BASED:
+        return LICNN(model, batch_size=batch_size).gradient_based_maps(images, target[:, None])[:, 0]
+    if method in VARIANTS:
+        return LICNN(model, batch_size=batch_size, **VARIANTS[method]).attribute(images, target)
     model = nn.Sequential(model, nn.Softmax(1)).eval() if probability else model
     spread = noise * float(images.max() - images.min())
     maps = []

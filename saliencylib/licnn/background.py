@@ -15,6 +15,7 @@ from torch import nn
 
 from saliencylib import stats
 from saliencylib.licnn.blur import RADII, blurred, right_within, top_classes
+from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.study.keep import kept, side_by_side
 
 HIDDEN = 0.95  # of a donor's own boxes that a pasted box must hide
@@ -154,44 +155,31 @@ def changed_pictures(
     return {name: found[name] for name in CHANGES if name in found}
 
 
-def background_outcomes(
-    model: nn.Module,
-    crops: Sequence[Image.Image],
-    masks: np.ndarray,
-    labels: Sequence[int],
-    accepted: Sequence[Sequence[int]],
-    names: Sequence[str],
-    chunk: int = 16,
-) -> pd.DataFrame:
+def background_outcomes(model: nn.Module, seen: PhotoCrops, chunk: int = 16) -> pd.DataFrame:
     """Top-1 and top-5 correctness of photographs in every one of ``CHANGES``: a row a photograph and change.
 
-    ``crops`` are what the network sees, ``masks`` (N, H, W) bool their official boxes there, ``accepted`` the
-    classes that count as right, ``labels`` those by which donors are of the same class. Photographs without
-    a usable box have no rows. Columns: name, label, change, area (of the boxes), donor ("" or "covered" or
-    "filled"), top1, top5 (bool), and donor5: whether the donor's class is among the first five (bool; False
-    without a donor of another class). Chunks are kept as they are finished.
+    Donors are of the same class by the labels. Photographs without a usable box have no rows. Columns: name,
+    label, change, area (of the boxes), donor ("" or "covered" or "filled"), top1, top5 (bool), and donor5:
+    whether the donor's class is among the first five (bool; False without a donor of another class). Chunks
+    are kept as they are finished.
     """
-    labels, area = np.asarray(labels), masks.mean((1, 2))
-    usable = np.flatnonzero((area > 0) & (area < 1))
-    lenders = donors(masks, labels)
-    grounds = {kind: grounds_of(crops, masks, lenders[kind]) for kind in DONORS}
-    parts = [usable[start : start + chunk] for start in range(0, len(usable), chunk)]
-    jobs = [
-        (model, [crops[i] for i in p], masks[p], {k: [g[i] for i in p] for k, g in grounds.items()})
-        for p in parts
-    ]
+    seen = seen.boxed()
+    lenders = donors(seen.boxes, seen.labels)
+    grounds = {kind: grounds_of(seen.crops, seen.boxes, lenders[kind]) for kind in DONORS}
+    jobs = []
+    for number, part in enumerate(seen.parts(chunk)):
+        lent = {kind: all_lent[number * chunk :][: len(part)] for kind, all_lent in grounds.items()}
+        jobs.append((model, part.crops, part.boxes, lent))
     tops = np.concatenate(side_by_side(_tops_of_chunk, jobs, next(model.parameters()).device))
     frames = []
     for number, change in enumerate(CHANGES):
         kind = change.removeprefix("background of ")
-        lent = [lenders[kind][i] if kind in DONORS else None for i in usable]
+        lent = lenders[kind] if kind in DONORS else [None] * len(seen)
         own = [lender is not None and kind == "another class" for lender in lent]
-        foreign = [(int(labels[d.position]),) if keep else () for d, keep in zip(lent, own, strict=True)]
-        columns = {"name": [names[i] for i in usable], "label": labels[usable], "change": change}
-        columns |= {"area": area[usable], "donor": [_donor_word(lender) for lender in lent]}
-        columns |= {
-            f"top{k}": right_within(tops[:, number], [accepted[i] for i in usable], k) for k in (1, 5)
-        }
+        foreign = [(int(seen.labels[d.position]),) if keep else () for d, keep in zip(lent, own, strict=True)]
+        columns = {"name": seen.names, "label": seen.labels, "change": change}
+        columns |= {"area": seen.boxes.mean((1, 2)), "donor": [_donor_word(lender) for lender in lent]}
+        columns |= {f"top{k}": right_within(tops[:, number], seen.accepted, k) for k in (1, 5)}
         columns |= {"donor5": right_within(tops[:, number], foreign, 5)}
         frames.append(pd.DataFrame(columns)[tops[:, number, 0] >= 0])
     return pd.concat(frames, ignore_index=True)
@@ -219,6 +207,15 @@ def _tops_of_chunk(
 
 
 # ------------------------------------------------------------------------------------------- tables
+
+
+def accuracy_lost(outcomes: pd.DataFrame, change: str, column: str = "top5") -> stats.Estimate:
+    """Accuracy of the unmodified photographs minus that with a change, in points, of the photographs that
+    have it, with the interval over classes."""
+    table = outcomes.pivot(index=["name", "label"], columns="change", values=column)
+    both = table[["unmodified", change]].dropna().astype(float)
+    lost = 100 * (both["unmodified"] - both[change])
+    return stats.grouped_interval(lost.to_numpy(), lost.index.get_level_values("label"))
 
 
 def background_changes(outcomes: pd.DataFrame, column: str = "top5") -> pd.DataFrame:

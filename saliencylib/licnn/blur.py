@@ -5,7 +5,7 @@ region that a map marks, on the crop that the network sees. The whole crop is bl
 along the region's border.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +14,19 @@ import torch
 from PIL import Image, ImageFilter
 from torch import nn
 
+from saliencylib.licnn.attribution import attribute
+from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.licnn.localisation import BASELINES, baseline_map
 from saliencylib.licnn.method import LICNN
 from saliencylib.study.keep import kept, side_by_side
 
 RADII = (2, 5, 10)
 SIDES = ("background", "object")
-REGION_SOURCES = ("LICNN", *BASELINES, "boxes")  # whose map marks the region
+PRESETS_BLURRED = {"LICNN": "normalised", "LICNN, released code": "released_code"}
+# Whose map marks the region. Grad-CAM's is of the likeliest class, LICNN's of the five likeliest.
+REGION_SOURCES = (*PRESETS_BLURRED, "Grad-CAM", *BASELINES, "boxes")
+AREA = 0.35  # of the picture, where regions are compared at equal area
+AREAS = (0.1, 0.2, 0.35, 0.5, 0.7)  # of the curve: accuracy against the share of the picture left sharp
 
 
 class Variant(NamedTuple):
@@ -36,53 +42,56 @@ class Variant(NamedTuple):
 UNMODIFIED = Variant()
 
 
-def blur_variants(judged: str | float, areas: Sequence[float]) -> list[Variant]:
-    """What the experiment compares, the unmodified photograph first.
+def released_variants(sources: Sequence[str] = tuple(PRESETS_BLURRED)) -> list[Variant]:
+    """The experiment as printed, by the released code's rule: the unmodified photograph, both sides at all
+    radii for the maps of ``sources``, and the background of a random region as large as LICNN's."""
+    found = [UNMODIFIED, Variant("random map", "released", "background", max(RADII))]
+    return found + [Variant(s, "released", where, r) for s in sources for where in SIDES for r in RADII]
 
-    The printed rule and the one by which claims are ``judged``: both sides at all radii. At the largest
-    radius: by the rule with offset and at 20, 35 and 50 % of the picture, both sides of LICNN's region;
-    background blur around LICNN's region and the baselines' at every one of ``areas``, and their object at
-    the judged area (35 % where the judged rule is none); and LICNN, baselines and the boxes themselves at
-    the area of the boxes.
-    """
-    last, area = max(RADII), judged if isinstance(judged, float) else 0.35
-    found = [UNMODIFIED, Variant("random", judged, "background", last)]
-    found += [
-        Variant("LICNN", rule, where, r) for rule in ("printed", judged) for where in SIDES for r in RADII
+
+def equal_area_variants(
+    areas: Sequence[float] = (AREA,), where: Sequence[str] = ("background",)
+) -> list[Variant]:
+    """Regions of equal area from every source, blurred at the largest radius on the sides named: each of
+    ``areas`` (of the picture) and the boxes' own area."""
+    return [
+        Variant(source, share, side, max(RADII))
+        for source in REGION_SOURCES
+        for share in ([*areas, "boxes"] if source != "boxes" else ["boxes"])
+        for side in where
     ]
-    found += [Variant("LICNN", rule, where, last) for rule in ("offset", 0.2, 0.35, 0.5) for where in SIDES]
-    for source in ("LICNN", *BASELINES):
-        found += [Variant(source, share, "background", last) for share in (*areas, area)]
-        found += [Variant(source, area, "object", last)]
-    found += [Variant(source, "boxes", "background", last) for source in REGION_SOURCES]
-    found += [Variant(source, "boxes", "object", last) for source in ("LICNN", "boxes")]
-    return list(dict.fromkeys(found))
+
+
+def offset_variants() -> list[Variant]:
+    """Both sides of LICNN's regions at the largest radius by the rule with offset."""
+    return [Variant(s, "offset", where, max(RADII)) for s in PRESETS_BLURRED for where in SIDES]
 
 
 def rule_name(rule: str | float) -> str:
     """How tables and figures call a rule."""
-    names = {"": "", "printed": "printed rule", "offset": "rule with offset", "boxes": "area of the boxes"}
+    names = {"": "", "released": "released rule", "offset": "rule with offset", "boxes": "area of the boxes"}
     return names[rule] if rule in names else f"{100 * rule:.0f} % of the picture"
 
 
-def object_region(saliency: np.ndarray, rule: str | float = "printed") -> np.ndarray:
+def object_region(saliency: np.ndarray, rule: str | float = "released") -> np.ndarray:
     """The object's region in a map (H, W), bool.
 
-    "printed" is the paper's map > (max - min) / 5; "offset" is map > min + (max - min) / 5, which does not
-    change when a constant is added to the map; a number between 0 and 1 takes that share of the picture, the
-    highest values first (equal values in reading order). Raises ValueError for any other rule.
+    "released" is the released code's map > (max - min) / 5 (the paper prints no rule); "offset" is map >
+    min + (max - min) / 5, which does not change when a constant is added to the map; a number from 0 to 1
+    takes that share of the picture, the highest values first (equal values in reading order). Raises
+    ValueError for any other rule.
     """
     saliency = np.asarray(saliency)
     low, high = saliency.min(), saliency.max()
-    if rule == "printed":
+    if rule == "released":
         return saliency > (high - low) / 5
     if rule == "offset":
         return saliency > low + (high - low) / 5
-    if isinstance(rule, float) and 0 < rule < 1:
+    if isinstance(rule, float) and 0 <= rule <= 1:
         mask = np.zeros(saliency.shape, bool)
         mask.flat[np.argsort(-saliency, axis=None, kind="stable")[: round(rule * saliency.size)]] = True
         return mask
-    raise ValueError(f"the rule must be 'printed', 'offset' or a share between 0 and 1, not {rule!r}")
+    raise ValueError(f"the rule must be 'released', 'offset' or a share from 0 to 1, not {rule!r}")
 
 
 def blurred(picture: Image.Image, mask: np.ndarray, radius: float, where: str = "background") -> Image.Image:
@@ -142,51 +151,39 @@ def right_within(top: np.ndarray, accepted: Sequence[Sequence[int]], k: int) -> 
 
 @kept("blur", table=True)
 def blur_outcomes(
-    explainer: LICNN,
-    crops: Sequence[Image.Image],
-    boxes: np.ndarray,
-    accepted: Sequence[Sequence[int]],
-    names: Sequence[str],
-    plan: Sequence[Variant],
-    chunk: int = 16,
+    model: nn.Module, seen: PhotoCrops, plan: Sequence[Variant], chunk: int = 16
 ) -> pd.DataFrame:
     """Top-1 and top-5 correctness of photographs in every variant: one row a photograph and variant.
 
-    ``crops`` are what the network sees of them, ``boxes`` (N, H, W) bool the boxes of their objects there,
-    ``accepted`` the classes that count as right. Regions come from the explainer's saliency maps, from
-    ``baseline_map``, or from the boxes. A baseline's region by a rule other than a share has the area that
-    LICNN's has by it. The rule "boxes" takes the highest values, as many as the boxes have pixels; a
-    photograph without boxes, or with boxes that leave nothing outside, has no rows for it.
-    Columns: photograph (position), name (of ``names``), source, rule (as ``rule_name`` calls it), where,
-    radius, area (share of the picture inside the region), top1, top5 (bool), first (likeliest class). Chunks
-    of photographs are kept as they are finished; a later call goes on there.
+    A baseline's region by a rule other than a share has the area that LICNN's has by it. The rule "boxes"
+    takes the highest values, as many as the boxes have pixels; a photograph without boxes, or with boxes that
+    leave nothing outside, has no rows for it. Columns: name, label, source, rule (as ``rule_name`` calls it),
+    where, radius, area (share of the picture inside the region), top1, top5 (bool), first (likeliest class).
+    Chunks of photographs are kept as they are finished; a later call goes on there.
     """
     plan = list(plan)
-    parts = [slice(start, start + chunk) for start in range(0, len(crops), chunk)]
-    jobs = [(explainer, crops[part], boxes[part], plan) for part in parts]
-    found = side_by_side(_outcomes_of_chunk, jobs, next(explainer.model.parameters()).device)
+    jobs = [(model, part, plan) for part in seen.parts(chunk)]
+    found = side_by_side(_outcomes_of_chunk, jobs, next(model.parameters()).device)
     top, area = (np.concatenate([chunk[name] for chunk in found]) for name in ("top", "area"))
     frames = []
     for number, variant in enumerate(plan):
-        columns = {"photograph": np.arange(len(crops)), "name": names} | variant._asdict()
+        columns = {"name": seen.names, "label": seen.labels} | variant._asdict()
         columns |= {"rule": rule_name(variant.rule), "area": area[:, number]}
-        columns |= {f"top{k}": right_within(top[:, number], accepted, k) for k in (1, 5)}
+        columns |= {f"top{k}": right_within(top[:, number], seen.accepted, k) for k in (1, 5)}
         frames.append(pd.DataFrame(columns | {"first": top[:, number, 0]}))
     return pd.concat(frames, ignore_index=True).dropna(subset="area", ignore_index=True)
 
 
 @kept("blur")
-def _outcomes_of_chunk(
-    explainer: LICNN, crops: Sequence[Image.Image], boxes: np.ndarray, plan: list[Variant]
-) -> dict[str, np.ndarray]:
+def _outcomes_of_chunk(model: nn.Module, seen: PhotoCrops, plan: list[Variant]) -> dict[str, np.ndarray]:
     """Top classes (n, variants, 5) and areas (n, variants) of a few photographs; -1 and NaN for variants that
     need boxes where there are none."""
-    model, radii = explainer.model, {variant.radius for variant in plan if variant.radius}
-    maps = explainer.saliency_maps(model.preprocess.inputs(crops)).cpu().numpy()
-    top = np.full((len(crops), len(plan), 5), -1)
-    area = np.full((len(crops), len(plan)), np.nan)
-    for i, crop in enumerate(crops):
-        regions = _regions(crop, maps[i], boxes[i], plan)
+    radii = {variant.radius for variant in plan if variant.radius}
+    maps = _region_maps(model, seen, {variant.source for variant in plan} - {""})
+    top = np.full((len(seen), len(plan), 5), -1)
+    area = np.full((len(seen), len(plan)), np.nan)
+    for i, crop in enumerate(seen.crops):
+        regions = _regions({source: stack[i] for source, stack in maps.items()}, seen.boxes[i], plan)
         possible = [n for n, variant in enumerate(plan) if not variant.source or variant[:2] in regions]
         soft = {radius: crop.filter(ImageFilter.GaussianBlur(radius)) for radius in radii}
         pictures = [
@@ -198,12 +195,25 @@ def _outcomes_of_chunk(
     return {"top": top, "area": area}
 
 
+def _region_maps(model: nn.Module, seen: PhotoCrops, sources: set[str]) -> dict[str, np.ndarray]:
+    """The maps (n, H, W) that regions are taken from; LICNN's always, whose area others may need."""
+    images = seen.inputs(model)
+    maps = {"boxes": seen.boxes.astype(float)}
+    for source, preset in PRESETS_BLURRED.items():
+        if source in sources | {"LICNN"}:
+            maps[source] = LICNN(model, preset).saliency_maps(images).cpu().numpy()
+    if "Grad-CAM" in sources:
+        first = class_logits(model, seen.crops).argmax(1)
+        maps["Grad-CAM"] = attribute("Grad-CAM", model, images, first).cpu().numpy()
+    for kind in sources & set(BASELINES):
+        maps[kind] = np.stack([baseline_map(kind, crop) for crop in seen.crops])
+    return maps
+
+
 def _regions(
-    crop: Image.Image, saliency: np.ndarray, boxes: np.ndarray, plan: list[Variant]
+    maps: Mapping[str, np.ndarray], boxes: np.ndarray, plan: list[Variant]
 ) -> dict[tuple[str, str | float], np.ndarray]:
     """The region (H, W) bool of every source and rule in the plan; none by the area of useless boxes."""
-    maps = {"LICNN": saliency, "boxes": boxes.astype(float)}
-    maps |= {kind: baseline_map(kind, crop) for kind in BASELINES}
     regions = {}
     for source, rule in dict.fromkeys(variant[:2] for variant in plan if variant.source):
         share = rule
@@ -212,9 +222,6 @@ def _regions(
             if not 0 < share < 1:
                 continue
         elif source in BASELINES and isinstance(rule, str):
-            share = float(object_region(saliency, rule).mean())
-        if share in (0.0, 1.0):  # LICNN's region is nothing or all of the picture
-            regions[source, rule] = np.full(saliency.shape, bool(share))
-        else:
-            regions[source, rule] = object_region(maps[source], share)
+            share = float(object_region(maps["LICNN"], rule).mean())
+        regions[source, rule] = object_region(maps[source], share)
     return regions

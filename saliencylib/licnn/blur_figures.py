@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from PIL import Image
 
-from saliencylib.figures import finish, forest, greyed, grid, lines, new
+from saliencylib.figures import forest, greyed, grid, lines
 from saliencylib.licnn.blur import RADII, SIDES, blurred, object_region, rule_name
 from saliencylib.licnn.results import blur_accuracies
 
@@ -28,32 +27,37 @@ def figure_13(crop: Image.Image, saliency: np.ndarray, rules: Sequence[str | flo
     return grid(rows, names, ["the object", *(f"radius {radius}" for radius in RADII)], title, below)
 
 
-def figure_15(results: pd.DataFrame, what: str, title: str, judged: str | float) -> Figure:
-    """Figures 15 and 16: top-5 and top-1 accuracy by blur radius, background and object, a colour a rule.
+def figure_15(results: pd.DataFrame, what: str, title: str, rule: str | float = "released") -> Figure:
+    """Figures 15 and 16: top-5 and top-1 accuracy by blur radius, background and object, a colour a map whose
+    region ``rule`` gives, with the share of the picture that it covers.
 
-    The figure's title is ``title`` and what happens to top-5 accuracy by the rule ``judged``.
+    The figure's title is ``title`` and what happens to top-5 accuracy by the first map's region.
     """
     table = blur_accuracies(results)
-    start, table = table.iloc[0], table[table["source"] == "LICNN"]
-    drawn = table[table.groupby("rule")["radius"].transform("nunique") > 1]
-    drawn = drawn.assign(object=drawn["rule"] + drawn["area"].map("\n({:.0f} % covered)".format))
-    drawn = drawn.rename(columns={"where": "blurred"})
-    sharp = drawn.drop_duplicates(["rule", "blurred"]).assign(
-        radius=0, top5=start["top5"], top1=start["top1"]
-    )
+    start, table = table.iloc[0], table[table["rule"] == rule_name(rule)]
+    drawn = table[table.groupby("source")["radius"].transform("nunique") > 1]
+    covered = drawn["area"].map(" ({:.0f} % object)".format)
+    drawn = drawn.assign(line=drawn["source"] + ",\n" + drawn["where"] + " blurred" + covered)
+    sharp = drawn.drop_duplicates("line").assign(radius=0)
+    columns = [f"{name}{end}" for name in ("top5", "top1") for end in ("", " low", " high")]
+    sharp = sharp.assign(**{name: start[name] for name in columns})
     drawn = pd.concat([sharp, drawn], ignore_index=True)
-    figure, axes = new(10, 3.4, 1, 2)
-    for axis, column in zip(axes, ("top5", "top1"), strict=True):
-        sns.lineplot(drawn, x="radius", y=column, hue="object", style="blurred", markers=True, ax=axis)
-        axis.set(xlabel="blur radius, pixels", ylabel=f"top-{column[-1]} accuracy, %", ylim=(0, 102))
-        axis.set_xticks([0, *RADII])
-        axis.get_legend().remove()
-    name = rule_name(judged)
-    largest = table[(table["rule"] == name) & (table["radius"] == max(RADII))].set_index("where")["top5"]
+    panels = {"top5": "top-5 accuracy", "top1": "top-1 accuracy"}
+    parts = [
+        drawn.assign(panel=name, accuracy=drawn[c], low=drawn[f"{c} low"], high=drawn[f"{c} high"])
+        for c, name in panels.items()
+    ]
+    first = drawn["source"].iloc[0]
+    largest = table[(table["source"] == first) & (table["radius"] == max(RADII))].set_index("where")["top5"]
     title += f": top-5 {start['top5']:.0f} %, {largest['background']:.0f} % with the background blurred,\n"
-    title += f"{largest['object']:.0f} % with the object blurred (object: {name})"
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7.5)
-    return finish(figure, title, what)
+    title += f"{largest['object']:.0f} % with the object blurred ({rule_name(rule)})"
+    below = f"{what}; bands: 95 % intervals over classes"
+    labels = "blur radius, pixels", "accuracy, %"
+    options = {"panels": "panel", "width": 10}
+    figure = lines(pd.concat(parts), "radius", "accuracy", "line", *labels, title, below, **options)
+    for axes in figure.axes:
+        axes.set(xticks=[0, *RADII], ylim=(0, 102))
+    return figure
 
 
 def accuracy_by_area(
@@ -64,11 +68,10 @@ def accuracy_by_area(
     table = pd.concat([rows.assign(kind=kind) for kind, rows in curves.items()], ignore_index=True)
     first = next(iter(curves.values()))
     at = first[first["area"].sub(35).abs() < 1].set_index("source")["accuracy"]
-    title = (
-        f"With 35 % of the picture sharp: {at['LICNN']:.0f} % in LICNN's region, {at['random']:.0f} % in a "
-    )
-    title += f"random one, {at['centre Gaussian']:.0f} % in the centre"
-    below = f"{what}; grey: unmodified; blur radius {max(RADII)}; bands: 95 % t intervals over photographs"
+    shares = [f"{at[name]:.0f} %" for name in ("LICNN", "random map", "centre Gaussian")]
+    title = f"With 35 % of the picture sharp: {shares[0]} in LICNN's region,\n"
+    title += f"{shares[1]} in a random one, {shares[2]} in the centre"
+    below = f"{what}; grey: unmodified; blur radius {max(RADII)}; bands: 95 % intervals over classes"
     labels = "share of the picture left sharp, %", "top-5 accuracy, %"
     width = 4.2 * len(curves) + 1.2
     figure = lines(table, "area", "accuracy", "source", *labels, title, below, panels="kind", width=width)
@@ -82,7 +85,7 @@ def regions_beaten(controls: pd.DataFrame) -> str:
     """What ``control_changes`` found, as a title: beside which regions LICNN's keeps more of the accuracy
     when the rest is blurred, and beside which less; those clear at every area."""
     rows = controls[controls["comparison"].str.startswith("background: LICNN minus ")]
-    names = rows["comparison"].str.removeprefix("background: LICNN minus ").str.partition(",")[0]
+    names = rows["comparison"].str.removeprefix("background: LICNN minus ").str.rpartition(",")[0]
     more = [name for name, group in rows.groupby(names, sort=False) if (group["low"] > 0).all()]
     less = [name for name, group in rows.groupby(names, sort=False) if (group["high"] < 0).all()]
     parts = [
@@ -93,7 +96,7 @@ def regions_beaten(controls: pd.DataFrame) -> str:
 
 def accuracy_differences(table: pd.DataFrame, title: str, what: str) -> Figure:
     """Changes of accuracy with their intervals, a row each, from ``accuracy_changes``."""
-    label, below = "difference of top-5 accuracy, points", f"{what}; bars: 95 % intervals (McNemar)"
+    label, below = "difference of top-5 accuracy, points", f"{what}; bars: 95 % intervals over classes"
     return forest(table, "points", "comparison", label, title, below)
 
 
@@ -119,3 +122,62 @@ def figure_17(
     rows = [[np.asarray(picture) for picture in side] for side in (crops, soft)]
     row_names = ["unmodified", "background\nblurred"]
     return grid(rows, row_names, [], title, below, cell_names=[before, after])
+
+
+BACKGROUND_WORDS = {
+    "background blurred, radius 10": "blurred",
+    "background grey": "grey",
+    "background of same class": "of another photograph,\nsame class",
+    "background of another class": "of another photograph,\nanother class",
+}
+
+
+def background_lost(changes: pd.DataFrame, what: str) -> Figure:
+    """The paper's question in one picture: top-5 accuracy lost when all outside of the official boxes is
+    blurred, greyed or replaced, by classifier; rows of ``background.background_changes`` with a column
+    classifier."""
+    table = changes[changes["change"].isin(BACKGROUND_WORDS)]
+    table = table.assign(
+        background=table["change"].map(BACKGROUND_WORDS),
+        lost=-table["points"],
+        low=-table["high"],
+        high=-table["low"],
+    )
+    first = table[table["classifier"] == table["classifier"].iloc[0]].set_index("change")
+    soft, foreign = (
+        first.loc[name] for name in ("background blurred, radius 10", "background of another class")
+    )
+    title = "Changing the background costs no accuracy that this many photographs could show"
+    if soft["low"] > 0 and foreign["low"] > 0:
+        title = f"The background counts: of {soft['before']:.0f} % top-5 accuracy, {soft['lost']:.0f} points "
+        title += (
+            f"go when it is blurred\nand {foreign['lost']:.0f} when it comes from another class's photograph"
+        )
+    label = "accuracy lost, points (the class is among the five likeliest)"
+    same = table[table["change"] == "background of same class"]["n"]
+    below = f"{what}; of the same class: n = {', '.join(map(str, same))}; bars: 95 % intervals over classes"
+    return forest(table, "lost", "background", label, title, below, colours="classifier")
+
+
+def background_lost_by_size(by_size: pd.DataFrame, what: str) -> Figure:
+    """The same by what the boxes take of the picture, one classifier's rows of
+    ``background.background_changes_by_area``: a panel a change."""
+    table = by_size[by_size["change"].isin(BACKGROUND_WORDS)]
+    sizes = table["from"].map("{:.0%}".format) + " to " + table["to"].map("{:.0%}".format)
+    table = table.assign(
+        boxes=sizes,
+        panel=table["change"].map(BACKGROUND_WORDS),
+        lost=-table["points"],
+        low=-table["high"],
+        high=-table["low"],
+    )
+    small, large = (
+        table[table["from"] == edge]["lost"] for edge in (table["from"].min(), table["from"].max())
+    )
+    title = "What a changed background costs, by the share of the picture that the boxes take"
+    if small.min() > large.max():
+        title = f"Small objects lose most: {small.min():.0f} to {small.max():.0f} points, "
+        title += f"those that fill the picture {large.min():z.0f} to {large.max():z.0f}"
+    below = f"{what}; bars: 95 % intervals over classes"
+    options = {"panels": "panel", "width": 10}
+    return forest(table, "lost", "boxes", "top-5 lost, points", title, below, **options)

@@ -2,7 +2,8 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from saliencylib.data import photosets
-from saliencylib.data.images import Segmented, in_threads
+from saliencylib.data.fixations import fixation_set
+from saliencylib.data.images import ImageFiles, in_threads
 from saliencylib.data.photosets import PhotoSet
 from saliencylib.licnn.classifiers import Preprocess
 from saliencylib.stats import evenly
@@ -22,31 +24,73 @@ def photo_set(name: str, count: int | None = None) -> PhotoSet:
     return photos.select(evenly(len(photos), count))
 
 
-def crops_of(model: nn.Module, photos: PhotoSet) -> list[Image.Image]:
-    """The crops (RGB pictures) that the network sees."""
-    return in_threads(lambda index: model.preprocess.cut(photos.image(index)), range(len(photos)))
+def boxed_by_us(names: Sequence[str], chosen: Callable[[ImageFiles], PhotoSet]) -> list[PhotoSet]:
+    """The photographs of sets of ``saliencylib.data`` that carry boxes of ours: ``chosen`` is
+    ``data.people`` or ``data.unknown_objects``."""
+    whole = [getattr(photosets, name)() if hasattr(photosets, name) else fixation_set(name) for name in names]
+    return [chosen(photos) for photos in whole]
 
 
-def crops_and_inputs(model: nn.Module, photos: PhotoSet) -> tuple[list[Image.Image], Tensor]:
-    """The crops and their inputs (N, 3, H, W) on the network's device."""
-    crops = crops_of(model, photos)
-    return crops, model.preprocess.inputs(crops).to(next(model.parameters()).device)
+@dataclass(frozen=True, eq=False)
+class PhotoCrops:
+    """Photographs as one classifier sees them, everything by photograph.
+
+    names (of the files), crops (RGB pictures of one size), boxes (N, H, W) bool (of their objects, on the
+    crops), labels (N,) int64 and accepted, the classes that count as right.
+    """
+
+    names: list[str]
+    crops: list[Image.Image]
+    boxes: np.ndarray
+    labels: np.ndarray
+    accepted: list[tuple[int, ...]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def inputs(self, model: nn.Module) -> Tensor:
+        """The network's inputs (N, 3, H, W) on its device."""
+        return model.preprocess.inputs(self.crops).to(next(model.parameters()).device)
+
+    def select(self, positions: Sequence[int]) -> "PhotoCrops":
+        """Those at the positions, in that order."""
+        some = [[column[i] for i in positions] for column in (self.names, self.crops, self.accepted)]
+        where = np.asarray(positions, int)
+        return PhotoCrops(some[0], some[1], self.boxes[where], self.labels[where], some[2])
+
+    def evenly(self, count: int | None) -> "PhotoCrops":
+        """``count`` of them, evenly spread, or all."""
+        return self.select(evenly(len(self), count))
+
+    def boxed(self) -> "PhotoCrops":
+        """Those whose boxes are on the crop and leave something outside."""
+        area = self.boxes.mean((1, 2))
+        return self.select(np.flatnonzero((area > 0) & (area < 1)))
+
+    def joined(self, *others: "PhotoCrops") -> "PhotoCrops":
+        """These and others of the same size behind them."""
+        every = (self, *others)
+        names, crops, accepted = (
+            [x for one in every for x in getattr(one, c)] for c in ("names", "crops", "accepted")
+        )
+        boxes, labels = (np.concatenate([getattr(one, c) for one in every]) for c in ("boxes", "labels"))
+        return PhotoCrops(names, crops, boxes, labels, accepted)
+
+    def parts(self, size: int) -> list["PhotoCrops"]:
+        """All of them in order, ``size`` at a time."""
+        return [self.select(range(i, min(i + size, len(self)))) for i in range(0, len(self), size)]
 
 
-def box_masks(photos: PhotoSet, preprocess: Preprocess) -> np.ndarray:
-    """The photographs' boxes on the crops that the network sees: bool (N, crop, crop)."""
-    sizes = in_threads(lambda index: photos.image(index).size, range(len(photos)))
-    return np.stack([preprocess.box_mask(b, *size) for b, size in zip(photos.boxes, sizes, strict=True)])
+def photo_crops(photos: PhotoSet, preprocess: Preprocess) -> PhotoCrops:
+    """The crops that a classifier with this preprocessing sees of photographs, with their boxes."""
 
+    def cut(index: int) -> tuple[Image.Image, np.ndarray]:
+        picture = photos.image(index)
+        return preprocess.cut(picture), preprocess.box_mask(photos.boxes[index], *picture.size)
 
-def segmented_crops(
-    objects: Segmented, positions: Sequence[int], preprocess: Preprocess
-) -> tuple[list[Image.Image], np.ndarray]:
-    """The crops (RGB pictures) that a network sees of photographs with masks, and these masks on the crops,
-    bool (N, crop, crop)."""
-    crops = [preprocess.cut(Image.fromarray(objects.images[i])) for i in positions]
-    drawn = [preprocess.cut(Image.fromarray(objects.masks[i]).convert("RGB")) for i in positions]
-    return crops, np.stack([np.asarray(mask)[..., 0] > 127 for mask in drawn])
+    crops, boxes = zip(*in_threads(cut, range(len(photos))), strict=True)
+    names = [path.stem for path in photos.paths]
+    return PhotoCrops(names, list(crops), np.stack(boxes), np.asarray(photos.labels), list(photos.accepted))
 
 
 def joined_pairs(

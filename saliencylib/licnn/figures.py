@@ -8,15 +8,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 from skimage.segmentation import find_boundaries
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from saliencylib import stats
 from saliencylib.figures import PALETTE, finish, forest, greyed, grid, lines, new, picture
+from saliencylib.licnn.attribution import EDGE_DETECTOR, METHODS
 from saliencylib.licnn.blur import object_region, rule_name
+from saliencylib.licnn.localisation import CONTROLLED, CONTROLS
 from saliencylib.licnn.method import LayerSteps, lateral_inhibition
 from saliencylib.licnn.results import mach_bands, mach_discs
-from saliencylib.licnn.sanity import SIMILARITIES
+from saliencylib.licnn.sanity import SIMILARITIES, class_similarity
 
+IN_FIGURE_21 = ("LICNN", "LICNN, released code, bilinear", "Gradient", "Guided Backprop", "Grad-CAM")
+IN_FIGURE_21 += (EDGE_DETECTOR,)
 OWN_SCALES = "Every map has its own colour scale."
 
 
@@ -87,24 +91,33 @@ def figure_4(
     """Attention maps (N, K, H, W) of the likeliest classes of photographs, a column each, named."""
     rows = [[np.asarray(crop) for crop in crops], *maps.swapaxes(0, 1)]
     named = [[textwrap.fill(name, 17) for name in row] for row in zip(*names, strict=True)]
-    title = f"Attention maps of the {len(named)} likeliest classes: much the same places, class by class"
+    alike = class_similarity(from_numpy(maps)).mean()
+    title = f"The maps of the {len(named)} likeliest classes have a correlation of {alike:.2f} on average"
     row_names = ["photograph", *(f"class {place + 1}" for place in range(len(named)))]
     return grid(rows, row_names, [], title, below, cell_names=[[""] * len(crops), *named])
 
 
 def figure_5(
-    crops: Sequence[Image.Image], maps: np.ndarray, rules: Sequence[str | float], below: str
+    crops: Sequence[Image.Image],
+    maps: Mapping[str, np.ndarray],
+    rules: Sequence[str | float],
+    below: str,
 ) -> Figure:
-    """Photographs, their saliency maps, and what each rule marks as the object (the rest is greyed)."""
-    pixels, regions = [np.asarray(crop) for crop in crops], {}
-    for rule in rules:
-        regions[rule_name(rule)] = [object_region(saliency, rule) for saliency in maps]
-    rows = [[greyed(*pair) for pair in zip(pixels, marked, strict=True)] for marked in regions.values()]
-    names = [name.replace(" of the ", "\nof the\n").replace(" with", "\nwith") for name in regions]
-    first, marked = next(iter(regions.items()))
-    title = f"The {first} marks {np.mean(marked):.0%} of these pictures as the object"
-    columns = [""] * len(crops)
-    return grid([pixels, list(maps), *rows], ["photograph", "saliency", *names], columns, title, below)
+    """Photographs, their saliency maps (N, H, W) by preset, and what each rule marks as the object in them
+    (the rest is greyed)."""
+    pixels = [np.asarray(crop) for crop in crops]
+    rows, names, shares = [pixels], ["photograph"], []
+    for preset, found in maps.items():
+        rows.append(list(found))
+        names.append(preset.replace("_", "\n"))
+        for rule in rules:
+            regions = [object_region(saliency, rule) for saliency in found]
+            rows.append([greyed(*pair) for pair in zip(pixels, regions, strict=True)])
+            names.append(rule_name(rule).replace(" of the ", "\nof the\n").replace(" rule", "\nrule"))
+            shares.append(np.mean(regions))
+    title = f"The {rule_name(rules[0])} marks {shares[0]:.0%} of these pictures as the object "
+    title += f"({next(iter(maps))})"
+    return grid(rows, names, [""] * len(crops), title, below)
 
 
 def figure_7(
@@ -122,6 +135,15 @@ def figure_7(
 
 
 def figure_9(crops: Sequence[Image.Image], maps: Mapping[str, np.ndarray], below: str) -> Figure:
+    """Figure 9's dogs: photographs, and below each its saliency map by every preset (N, H, W), by name."""
+    rows = [[np.asarray(crop) for crop in crops], *(list(found) for found in maps.values())]
+    alike = class_similarity(from_numpy(np.stack(list(maps.values()), 1))).mean()
+    title = f"The two presets' maps have a correlation of {alike:.2f} on average"
+    names = ["photograph", *(name.replace("_", "\n") for name in maps)]
+    return grid(rows, names, [""] * len(crops), title, below)
+
+
+def methods_side_by_side(crops: Sequence[Image.Image], maps: Mapping[str, np.ndarray], below: str) -> Figure:
     """Maps (N, H, W) of photographs by every method, a row a photograph, a column a method. The highest 0.5 %
     of a map's values are shown as one, since single pixels would darken all others."""
     clipped = {name: [np.minimum(m, np.quantile(m, 0.995)) for m in found] for name, found in maps.items()}
@@ -131,11 +153,11 @@ def figure_9(crops: Sequence[Image.Image], maps: Mapping[str, np.ndarray], below
 
 
 def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
-    """How far saliency maps stand out on objects of known and of unknown classes (column objects), beside a
-    centre Gaussian: means of ``object_contrasts`` with intervals."""
+    """How far saliency maps stand out on objects of known and of unknown classes (column objects), beside
+    maps that ask no classifier: means of ``object_contrasts`` with intervals."""
     rows = []
     for kind, part in found.groupby("objects", sort=False):
-        for column, name in {"inside minus outside": "LICNN", "centre Gaussian": "centre Gaussian"}.items():
+        for column, name in {"inside minus outside": "LICNN", **{c: c for c in CONTROLS}}.items():
             mean = stats.mean_interval(part[column], "images", (-1, 1))
             rows.append({"objects": f"{kind} (n = {len(part)})", "map": name} | mean.row())
     judged = "unknown" if "unknown" in set(found["objects"]) else found["objects"].iloc[0]
@@ -149,25 +171,36 @@ def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
 
 def localisation_forest(scores: pd.DataFrame, what: str) -> Figure:
     """How well maps sit on objects: pointing game, AUC, and energy above the objects' area, a row a map of
-    ``localisation_scores``, with 95 % bootstrap intervals over images."""
-    scores = scores.assign(above=scores["energy"] - scores["area"])
+    ``localisation_scores``, a colour a classifier, with 95 % intervals over classes."""
+    scores = scores[~scores["map"].isin(CONTROLLED)].assign(above=scores["energy"] - scores["area"])
     panels = {"pointing": "pointing game", "auc": "AUC", "above": "energy above the area"}
     rows = []
     for column, panel in panels.items():
-        for name, part in scores.groupby("map", sort=False):
-            kind = "LICNN" if name.startswith("LICNN") else "other maps"
-            found = stats.bootstrap_interval(part[column]).row()
-            rows.append({"map": name, "kind": kind, "score": panel} | found)
-    means = scores.groupby("map")["above"].mean()
-    title = f"{means.idxmax()} has the most energy on the objects, {means.max():+.2f} above their area; "
-    title += f"LICNN {means['LICNN']:+.2f}, centre Gaussian {means['centre Gaussian']:+.2f}"
+        for (classifier, name), part in scores.groupby(["classifier", "map"], sort=False):
+            found = stats.grouped_interval(part[column].astype(float), part["label"]).row()
+            rows.append({"map": name, "classifier": classifier, "score": panel} | found)
+    main = scores[scores["classifier"] == scores["classifier"].iloc[0]].groupby("map")["auc"].mean()
+    title = f"{main.idxmax()} sits best on the objects, AUC {main.max():.2f}; "
+    title += f"LICNN {main['LICNN']:.2f}, a centre Gaussian {main['centre Gaussian']:.2f}"
     area = f"objects cover {scores['area'].mean():.0%} of the pictures"
-    below = f"{what}; {area}; bars: 95 % bootstrap intervals"
-    options = {"panels": "score", "colours": "kind", "zero": None, "width": 10}
+    below = f"{what}; title: {scores['classifier'].iloc[0]}; {area}; bars: 95 % intervals over classes"
+    options = {"panels": "score", "colours": "classifier", "zero": None, "width": 10}
     figure = forest(pd.DataFrame(rows), "value", "map", "", title, below, **options)
     for axes, nothing in zip(figure.axes, (0, 0.5, 0), strict=True):
         axes.axvline(nothing, color="0.5", linewidth=1)
     return figure
+
+
+def auc_by_area(sizes: pd.DataFrame, what: str) -> Figure:
+    """AUC of some maps against what the boxes take of the picture, from ``results.localisation_by_area``."""
+    table = sizes.assign(share=50 * (sizes["from"] + sizes["to"]), low=np.nan, high=np.nan)
+    small = table[table["from"] == table["from"].min()].set_index("map")["auc"]
+    title = f"On the smallest objects LICNN has an AUC of {small['LICNN']:.2f}, "
+    title += f"a centre Gaussian {small['centre Gaussian']:.2f}"
+    counts = ", ".join(str(n) for n in sizes.drop_duplicates("from")["n"])
+    below = f"n = {counts} photographs by size; {what}"
+    labels = "share of the picture that the boxes take, % (middle of the range)", "AUC"
+    return lines(table, "share", "auc", "map", *labels, title, below, band=False)
 
 
 def randomised_maps(columns: Mapping[str, Mapping[str, np.ndarray]], scheme: str, what: str) -> Figure:
@@ -188,21 +221,26 @@ def figure_12(results: pd.DataFrame, what: str) -> Figure:
     names = dict(zip(SIMILARITIES, ("HOG", "Spearman, absolute", "Spearman, signed"), strict=True))
     table = pd.concat([_by_stage(results, column).assign(panel=name) for column, name in names.items()])
     last = results[results["stage"] == results["stage"].iloc[-1]].groupby("method")["hog"].mean()
+    rivals = last[[name for name in last.index if name in METHODS and name != "LICNN"]]
     title = f"With all weights random LICNN's HOG similarity is {last['LICNN']:.2f}, "
-    title += f"the others' {last.drop('LICNN').mean():.2f} on average"
+    title += f"other methods' {rivals.mean():.2f} on average"
     below = f"{what}; bands: 95 % t intervals over photographs"
     labels = "randomised from the output down to", "similarity to the original map"
     several = results["image"].nunique() > 2
     options = {"panels": "panel", "band": several, "width": 9.5}
     figure = lines(table, "stage", "value", "method", *labels, title, below, **options)
     for axes in figure.axes:
-        axes.set_ylim(-0.4, 1)
+        axes.set_ylim(-0.4, 1.02)
         axes.tick_params("x", rotation=60, labelsize=7)
+    for axes in (figure.axes[0], figure.axes[-1]):  # one label serves all three
+        axes.set_xlabel("")
     return figure
 
 
 def figure_21(results: pd.DataFrame, what: str) -> Figure:
-    """Figure 21: HOG similarity to the original map when one part alone is random, a colour a method."""
+    """Figure 21: HOG similarity to the original map when one part alone is random, a colour a method, for
+    those that the pictures of Figure 20 show."""
+    results = results[results["method"].isin(IN_FIGURE_21)]
     mean = results.loc[results["method"] == "LICNN", "hog"].mean()
     title = f"One random part leaves LICNN a HOG similarity of {mean:.2f} on average"
     below = f"{what}; bars: 95 % t intervals over photographs"
@@ -212,12 +250,14 @@ def figure_21(results: pd.DataFrame, what: str) -> Figure:
 
 
 def _by_stage(results: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Means over images (each the mean over seeds) with intervals cut at -1 and 1: rows method, stage."""
+    """Means over images (each the mean over seeds) with intervals cut at -1 and 1, none where all images have
+    one value: rows method, stage."""
     per_image = results.groupby(["method", "stage", "image"], sort=False)[column].mean()
     rows = []
     for (method, stage), values in per_image.groupby(level=["method", "stage"], sort=False):
-        found = stats.mean_interval(values, "images", (-1, 1))
-        rows.append({"method": method, "stage": stage} | found.row())
+        found = stats.mean_interval(values, "images", (-1, 1)).row()
+        nothing = dict.fromkeys(("low", "high"), np.nan) if np.ptp(values) == 0 else {}
+        rows.append({"method": method, "stage": stage} | found | nothing)
     return pd.DataFrame(rows)
 
 
@@ -225,14 +265,16 @@ def figure_22(
     crop: Image.Image,
     rows: Mapping[str, Tensor],
     class_names: Sequence[str],
-    similarity: Mapping[str, float],
+    lost: stats.Estimate,
     what: str,
 ) -> Figure:
-    """Attention maps (K, H, W) of the likeliest classes of one photograph, a row a way of computing them."""
+    """Attention maps (K, H, W) of the likeliest classes of one photograph, a row a way of computing them;
+    ``lost`` is by how much the maps of five classes correlate less after the softmax, over photographs."""
     pictures = [[np.asarray(crop), *maps.cpu().numpy()] for maps in rows.values()]
-    before, after = similarity.values()
-    word = "less" if after < before else "no less"
-    title = f"After the softmax the five maps are {word} alike: correlation {after:.3f} against {before:.3f}"
+    title = "Before or after the softmax, the five maps are as alike"
+    if lost.low > 0 or lost.high < 0:
+        word = "less" if lost.low > 0 else "more"
+        title = f"After the softmax the five maps are {word} alike, by a correlation of {abs(lost.value):.3f}"
     return grid(pictures, list(rows), ["photograph", *class_names], title, f"{what}\n{OWN_SCALES}")
 
 

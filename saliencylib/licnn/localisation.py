@@ -11,32 +11,42 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from saliencylib.licnn.attribution import METHODS, attribute
-from saliencylib.licnn.method import LICNN, l2_normalised
+from saliencylib.licnn.attribution import GRADIENT_BASED, METHODS, VARIANTS, attribute
+from saliencylib.licnn.crops import PhotoCrops
+from saliencylib.licnn.method import LICNN
 from saliencylib.saliency import centre_gaussian, region_contrast
 from saliencylib.study.keep import kept, side_by_side
 
-BASELINES = ("RC", "centre Gaussian", "random")  # maps that ask no classifier
-LICNN_VARIANTS = {
-    "LICNN": {},
-    "LICNN, no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
-    "LICNN, gradient not normalised": {"normalise_gradient": False},
-    "LICNN, last map masked": {"mask_last": True},
-    "LICNN, layers normalised": {"normalise_layers": True},
-    "LICNN, bilinear": {"interpolation": "bilinear"},
-    "LICNN, text": {"preset": "text"},
+BASELINES = ("RC", "centre Gaussian", "random map")  # maps that ask no classifier
+CONTROLS = ("centre Gaussian", "random map")  # those that must not do what a map is claimed to do
+NO_INHIBITION = "LICNN, no inhibition"
+SALIENCY_MAPS = {  # of the five likeliest classes
+    "LICNN, five likeliest": "normalised",
+    "LICNN, released code, five likeliest": "released_code",
 }
-OTHER_CLASSES = ("LICNN, likeliest class", "LICNN, five likeliest")
-LOCALISED = (*LICNN_VARIANTS, *OTHER_CLASSES, *METHODS[1:], *BASELINES)
-HALVED = ("LICNN, after the softmax", "LICNN, before the softmax", "Gradient", "Grad-CAM")
+# What a control makes of the map without inhibition: the place of LI-X4's inhibition taken by a map that
+# asks no classifier.
+CONTROLLED = {f"{NO_INHIBITION}, times {control}": control for control in CONTROLS}
+SLOW = ("Integrated Gradients", "SmoothGrad")
+SWITCHED = tuple(name for name in VARIANTS if "softmax" not in name and "released code" not in name)
+LOCALISED = (
+    *("LICNN", NO_INHIBITION, "LICNN, released code", "LICNN, released code, no inhibition"),
+    *(GRADIENT_BASED, *CONTROLLED),
+    *(method for method in METHODS[1:] if method not in SLOW),
+    *BASELINES,
+)
+HALVED = (
+    *("LICNN", "LICNN, before the softmax", GRADIENT_BASED),
+    *("LICNN, released code", "LICNN, released code, before the softmax", "Gradient", "Grad-CAM"),
+)
 
 
 def baseline_map(kind: str, picture: Image.Image) -> np.ndarray:
     """A map (H, W) of an RGB picture that asks no classifier.
 
     "RC" is region contrast (equal values, of which it has many, rank by their distance from the centre),
-    "centre Gaussian" has a deviation of a quarter of the sides, "random" is smoothed noise (sigma an eighth
-    of the shorter side) of the picture's own. Raises ValueError for another kind.
+    "centre Gaussian" has a deviation of a quarter of the sides, "random map" is smoothed noise (sigma an
+    eighth of the shorter side) of the picture's own. Raises ValueError for another kind.
     """
     pixels = np.asarray(picture)
     shape = pixels.shape[:2]
@@ -45,7 +55,7 @@ def baseline_map(kind: str, picture: Image.Image) -> np.ndarray:
         return centre
     if kind == "RC":
         return region_contrast(pixels) + 1e-6 * centre
-    if kind == "random":
+    if kind == "random map":
         content = f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes() + b"|"
         rng = np.random.default_rng(int(hashlib.sha256(content).hexdigest()[:16], 16))
         noise = gaussian_filter(rng.standard_normal(shape), min(shape) / 8, mode="wrap")
@@ -132,39 +142,40 @@ def _checked(maps: Tensor | np.ndarray, masks: np.ndarray) -> np.ndarray:
 @kept("localisation", table=True)
 def localisation_scores(
     model: nn.Module,
-    crops: Sequence[Image.Image],
-    images: Tensor,
-    masks: np.ndarray,
-    target: Tensor,
-    batch_size: int,
+    seen: PhotoCrops,
+    maps: Sequence[str] = LOCALISED,
+    probability: bool = False,
+    batch_size: int = 8,
 ) -> pd.DataFrame:
-    """``object_scores`` of every map of images (N, 3, H, W) against masks (N, H, W): rows map, image.
+    """``object_scores`` of maps of the labelled class against crops' boxes: rows map, image (name), label.
 
-    Maps, in this order (``LOCALISED``): LICNN of the ``target`` classes (N,), and with every change of
-    ``LICNN_VARIANTS``; LICNN of the likeliest class, and of the five likeliest; the other methods of
-    ``attribute``; and the baselines, drawn from the ``crops``. Batches are kept as they are finished.
+    ``maps`` are names that ``attribute`` takes, of ``SALIENCY_MAPS``, ``CONTROLLED`` or ``BASELINES``; with
+    ``probability`` all of ``attribute`` explain the class's probability. Batches are kept as they are
+    finished.
     """
-    parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
-    jobs = [(model, crops[p], images[p], masks[p], target[p]) for p in parts]
+    jobs = [(model, part, list(maps), probability) for part in seen.parts(batch_size)]
     found = side_by_side(_scores_of_batch, jobs, next(model.parameters()).device)
-    frames = [rows.assign(image=rows["image"] + p.start) for rows, p in zip(found, parts, strict=True)]
-    frame = pd.concat(frames, ignore_index=True)
-    order = np.lexsort((frame["image"], frame["map"].map(LOCALISED.index)))
+    frame = pd.concat(found, ignore_index=True)
+    order = frame["map"].map(list(maps).index).argsort(kind="stable")
     return frame.iloc[order].reset_index(drop=True)
 
 
 @kept("localisation")
-def _scores_of_batch(
-    model: nn.Module, crops: Sequence[Image.Image], images: Tensor, masks: np.ndarray, target: Tensor
-) -> pd.DataFrame:
-    maps = {name: LICNN(model, **change).attribute(images, target) for name, change in LICNN_VARIANTS.items()}
-    classes = LICNN(model).attention_maps(images)
-    maps |= dict(zip(OTHER_CLASSES, (classes[:, 0], l2_normalised(classes.sum(1))), strict=True))
-    maps |= {method: attribute(method, model, images, target) for method in METHODS[1:]}
-    maps |= {kind: np.stack([baseline_map(kind, crop) for crop in crops]) for kind in BASELINES}
-    frames = [
-        object_scores(found, masks).assign(map=name, image=range(len(masks))) for name, found in maps.items()
-    ]
+def _scores_of_batch(model: nn.Module, seen: PhotoCrops, names: list[str], probability: bool) -> pd.DataFrame:
+    images, target = seen.inputs(model), torch.as_tensor(seen.labels)
+    maps = {}
+    for name in names:
+        if name in BASELINES:
+            maps[name] = np.stack([baseline_map(name, crop) for crop in seen.crops])
+        elif name in CONTROLLED:
+            control = np.stack([baseline_map(CONTROLLED[name], crop) for crop in seen.crops])
+            maps[name] = maps[NO_INHIBITION].cpu().numpy() * control
+        elif name in SALIENCY_MAPS:
+            maps[name] = LICNN(model, SALIENCY_MAPS[name]).saliency_maps(images)
+        else:
+            maps[name] = attribute(name, model, images, target, probability=probability)
+    about = {"image": seen.names, "label": seen.labels}
+    frames = [object_scores(found, seen.boxes).assign(map=name, **about) for name, found in maps.items()]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -188,10 +199,7 @@ def _halves_of_batch(model: nn.Module, images: Tensor, classes: Tensor) -> np.nd
     """Energy and pointing, (maps, images, 2 sides, 2)."""
     values, own = [], np.arange(2)
     for name in HALVED:
-        if name.startswith("LICNN"):
-            maps = LICNN(model, softmax="after" in name).attention_maps(images, classes)
-        else:
-            maps = torch.stack([attribute(name, model, images, column) for column in classes.T], 1)
+        maps = torch.stack([attribute(name, model, images, column) for column in classes.T], 1)
         halves = np.stack(np.split(maps.cpu().numpy(), 2, axis=3), 2)  # image, class, half, H, W
         energy, peak = halves.sum((3, 4)), halves.max((3, 4))
         share = energy[:, own, own] / np.maximum(energy.sum(2), 1e-30)

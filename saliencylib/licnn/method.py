@@ -111,13 +111,14 @@ class LICNN:
     Hooks exist only while a method runs. ``preset`` is one of ``PRESETS``; each of its switches can be set by
     name. ``softmax`` back-propagates the class's probability, else its logit;
     ``a = b = 0`` turns the inhibition off, so that the gate keeps every positive gradient.
-    ``batch_size`` bounds the images handled at once, and so the memory.
+    ``batch_size`` bounds the images handled at once (the second pass takes each once a class, without a
+    graph), and so the memory.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        preset: str = "released_code",
+        preset: str = "normalised",
         batch_size: int | None = None,
         *,
         k: int = 7,
@@ -253,14 +254,9 @@ class LICNN:
 
     @torch.no_grad()
     def _masked_responses(self, images: Tensor, kept: list[Tensor]) -> list[Tensor]:
-        """A forward pass a class with gated feature maps: channel sums (N, K, h, w) at every ReLU."""
-        responses = []
-        for number in range(kept[0].shape[1]):
-            responses.append(self._masked_pass(images, [gate[:, number] for gate in kept]))
-        return [torch.stack(layer, 1) for layer in zip(*responses, strict=True)]
-
-    def _masked_pass(self, images: Tensor, gates: list[Tensor]) -> list[Tensor]:
-        sums: list[Tensor] = []
+        """A forward pass with gated feature maps, of every image once a class: channel sums (N, K, h, w) at
+        every ReLU."""
+        gates, sums = [gate.flatten(0, 1) for gate in kept], []
 
         def mask(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
             if not is_feature_map(output):
@@ -270,9 +266,10 @@ class LICNN:
             sums.append(output.sum(1))
             return output
 
+        repeated = images.repeat_interleave(kept[0].shape[1], 0)
         with relu_hooks(self.model, mask):
-            self.model(images)
-        return sums
+            self.model(repeated.contiguous(memory_format=torch.channels_last))
+        return [total.view(gate.shape) for total, gate in zip(sums, kept, strict=True)]
 
     def _summed(self, responses: list[Tensor], size: torch.Size) -> Tensor:
         """The layers' responses, resized to the input and summed: (N, K, H, W), L2 norm 1."""

@@ -1,6 +1,7 @@
 """What notebook 03 measures of maps and of blurred photographs: tables, and estimates of its claims."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -12,10 +13,12 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from saliencylib import stats
-from saliencylib.data.photosets import PhotoSet
-from saliencylib.licnn.attribution import attribute
+from saliencylib.licnn.attribution import VARIANTS, attribute
 from saliencylib.licnn.blur import (
+    AREA,
+    AREAS,
     RADII,
+    REGION_SOURCES,
     SIDES,
     UNMODIFIED,
     Variant,
@@ -23,11 +26,13 @@ from saliencylib.licnn.blur import (
     object_region,
     rule_name,
 )
-from saliencylib.licnn.crops import box_masks, crops_of
+from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.licnn.localisation import (
-    BASELINES,
+    CONTROLLED,
+    CONTROLS,
     HALVED,
-    LICNN_VARIANTS,
+    NO_INHIBITION,
+    SWITCHED,
     baseline_map,
     inside_minus_outside,
     object_scores,
@@ -42,8 +47,11 @@ TERMS = {
     "differential term only (a = 0)": {"a": 0.0},
     "no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
 }
-AREAS = (0.1, 0.2, 0.35, 0.5, 0.7)  # of the curve: accuracy against the share of the picture left sharp
-AREA = 0.35  # where claims cannot be judged by the printed rule
+# How a map's scores are told from those of a map that knows nothing: their names, columns, and what such a
+# map scores (a number, or the column that holds it).
+EMPHASIS = {"AUC": ("auc", 0.5), "pointing": ("pointing", "area"), "energy": ("energy", "area")}
+CONTRAST = {"energy": "energy", "AUC": "auc", "IoU": "iou_area"}
+BOX_SIZES = (0.0, 0.25, 0.5, 0.75, 1.0)  # edges of the ranges of what boxes take of the picture
 
 
 # ------------------------------------------------------------------------------------------- the method
@@ -81,13 +89,13 @@ def mach_discs(levels: int = 6, width: int = 10) -> Tensor:
     return (levels - (radius / width).floor()).clamp(min=1) / levels
 
 
-def mach_band_rise(levels: int = 6, width: int = 20) -> stats.Estimate:
+def mach_band_rises(levels: int = 12, width: int = 20) -> pd.DataFrame:
     """Inhibition on the dark side of each edge of the stripes minus that in the middle of the dark stripe,
-    as a share of the step: mean and interval over edges."""
+    as a share of the step: a row an edge, with rise."""
     bands = mach_bands(levels, width)
     row = lateral_inhibition(bands[None])[0, len(bands) // 2].numpy()
     edges = np.arange(1, levels) * width - 1
-    return stats.mean_interval((row[edges] - row[edges - width // 2]) * levels, "edges")
+    return pd.DataFrame({"edge": edges, "rise": (row[edges] - row[edges - width // 2]) * levels})
 
 
 def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, images: Tensor) -> float:
@@ -102,19 +110,20 @@ def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, imag
 def switch_effects(
     model: nn.Module, images: Tensor, target: Tensor, batch_size: int | None = None
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The released code as it is, without inhibition, with each of the text's changes alone, and the text.
+    """The normalised preset, each of its switches alone, the released code's preset and the literal text.
 
-    A row each of ``LICNN_VARIANTS``: share of locations kept, share of the picture that the rules mark (%),
-    and mean correlation of attention maps with the released code's; and by name the shares kept (layers, N).
+    A row a variant: share of locations kept, share of the picture that the rules mark (%), and mean
+    correlation of attention maps with the normalised preset's; and by name the shares kept (layers, N).
     """
-    made = {name: LICNN(model, batch_size=batch_size, **change) for name, change in LICNN_VARIANTS.items()}
+    names = (*SWITCHED, "LICNN, released code")
+    made = {name: LICNN(model, batch_size=batch_size, **VARIANTS[name]) for name in names}
     maps = {name: variant.attribute(images, target) for name, variant in made.items()}
     shares = {name: variant.kept_shares(images, target).cpu().numpy() for name, variant in made.items()}
     rows = [
         {
             "map": name,
-            "locations kept, %": 100 * float(shares[name].mean()),
-            "printed rule marks, %": _marked(maps[name], "printed"),
+            "kept, %": 100 * float(shares[name].mean()),
+            "released rule marks, %": _marked(maps[name], "released"),
             "rule with offset marks, %": _marked(maps[name], "offset"),
             "correlation": float(class_similarity(torch.stack([maps["LICNN"], maps[name]], 1)).mean()),
         }
@@ -150,6 +159,44 @@ def kept_in_high_zones(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) ->
     return (inhibited(x, k, a, b) > 0).flatten(1).gather(1, high).float().mean(1)
 
 
+def border_changes(
+    model: nn.Module, images: Tensor, target: Tensor, objects: np.ndarray, batch_size: int | None = None
+) -> pd.DataFrame:
+    """How often the gate changes between neighbouring locations, with and without the differential term.
+
+    Rows terms (of ``TERMS``), image, with border (share of the pairs of neighbours, one inside and one
+    outside of the objects (N, H, W) bool, that differ in the gate) and elsewhere (of all other pairs), means
+    over the layers at whose size the objects still have both sides; no rows for photographs without one.
+    """
+    maps = LICNN(model, batch_size=batch_size).max_c_maps(images, target)
+    inside = torch.from_numpy(objects).float()[:, None]
+    rows = []
+    for name in ("both terms", "average term only (b = 0)"):
+        found = []
+        for x in maps:
+            gate = (inhibited(x, **TERMS[name]) > 0).cpu()
+            mask = functional.adaptive_avg_pool2d(inside, x.shape[-2:])[:, 0] > 0.5
+            found.append(_changes_at_borders(gate, mask))
+        with warnings.catch_warnings():  # a photograph without an object has no border at any layer
+            warnings.simplefilter("ignore", RuntimeWarning)
+            border, elsewhere = np.nanmean(np.array(found), 0).T
+        columns = {"terms": name, "image": range(len(images)), "border": border, "elsewhere": elsewhere}
+        rows.append(pd.DataFrame(columns))
+    return pd.concat(rows, ignore_index=True).dropna(ignore_index=True)
+
+
+def _changes_at_borders(gate: Tensor, mask: Tensor) -> np.ndarray:
+    """Shares of neighbours that differ in the gate, across the mask's border and elsewhere: (N, 2)."""
+    counts = np.zeros((len(gate), 2, 2))
+    for across in (lambda m: m[:, 1:] != m[:, :-1], lambda m: m[:, :, 1:] != m[:, :, :-1]):
+        change, border = across(gate), across(mask)
+        for place, chosen in enumerate((border, ~border)):
+            counts[:, place, 0] += (change & chosen).sum((1, 2)).numpy()
+            counts[:, place, 1] += chosen.sum((1, 2)).numpy()
+    with np.errstate(invalid="ignore"):
+        return counts[..., 0] / counts[..., 1]
+
+
 # ------------------------------------------------------------------------------------------- the maps
 
 
@@ -157,43 +204,137 @@ def object_contrasts(crops: Sequence[Image.Image], maps: np.ndarray, masks: np.n
     """How maps (N, H, W) of crops stand out on the objects (N, H, W) bool there: a row a crop.
 
     Columns: area (of the object), pointing (whether the highest value lies on it), "inside minus outside"
-    (means, as a share of the map's maximum) and the same for a centre Gaussian.
+    (means, as a share of the map's maximum) and the same for each of ``CONTROLS``, by its name.
     """
-    centre = np.stack([baseline_map("centre Gaussian", crop) for crop in crops])
     columns = {
         "area": masks.mean((1, 2)),
         "pointing": object_scores(maps, masks)["pointing"],
         "inside minus outside": inside_minus_outside(maps, masks),
-        "centre Gaussian": inside_minus_outside(centre, masks),
     }
+    for control in CONTROLS:
+        stack = np.stack([baseline_map(control, crop) for crop in crops])
+        columns[control] = inside_minus_outside(stack, masks)
     return pd.DataFrame(columns)
 
 
+def contrast_beside_controls(
+    contrasts: pd.DataFrame, sign: int = 1
+) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+    """How far maps stand out (``sign`` 1) or recede (-1), from ``object_contrasts``, with the interval over
+    images; and the same of each control, with what the maps have beyond it."""
+    own = sign * contrasts["inside minus outside"].to_numpy()
+    controls = {name: sign * contrasts[name].to_numpy() for name in CONTROLS}
+    return _beside(own, controls, lambda values: stats.mean_interval(values, "images", (-2, 2)))
+
+
+def _beside(
+    own: np.ndarray, controls: Mapping[str, np.ndarray], estimate: Callable[[np.ndarray], stats.Estimate]
+) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+    """The estimate of own values (n,), and by control that of its values and of own minus its."""
+    nulls = {name: (estimate(values), estimate(own - values)) for name, values in controls.items()}
+    return estimate(own), nulls
+
+
 def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Means of ``localisation_scores``, a row a map: the scores, energy above the object's area, and the
-    energy's difference from LICNN's with its interval over images ("" for LICNN itself)."""
+    """Means of ``localisation_scores`` (with the columns classifier and label), a row a classifier and map:
+    the scores, energy above the object's area, n, and the AUC's difference from LICNN's with its interval
+    over classes ("" for LICNN itself)."""
     scores = scores.assign(above=scores["energy"] - scores["area"])
     columns = ["pointing", "auc", "energy", "above", "iou", "iou_area"]
-    table = scores.groupby("map", sort=False)[columns].mean()
-    energy = scores.pivot(index="image", columns="map", values="energy")
-    found = {n: stats.paired_difference(energy[n], energy["LICNN"], "images", (-1, 1)) for n in table.index}
-    against = ["" if name == "LICNN" else str(estimate) for name, estimate in found.items()]
-    return table.assign(against_licnn=against).reset_index()
+    tables = []
+    for classifier, part in scores.groupby("classifier", sort=False):
+        groups = part.groupby("map", sort=False)
+        table = groups[columns].mean().assign(n=groups.size())
+        against = [
+            "" if name == "LICNN" else str(map_difference(part, "auc", name, "LICNN")) for name in table.index
+        ]
+        tables.append(table.assign(auc_minus_licnn=against, classifier=classifier).reset_index())
+    table = pd.concat(tables, ignore_index=True)
+    return table[["classifier", *table.columns.drop("classifier")]]
+
+
+def localisation_by_area(scores: pd.DataFrame, maps: Sequence[str]) -> pd.DataFrame:
+    """AUC and energy above the area of some maps by what the boxes take of the picture (``BOX_SIZES``): rows
+    classifier, from, to, map, n, auc, above."""
+    scores = scores[scores["map"].isin(maps)].assign(above=scores["energy"] - scores["area"])
+    rows = []
+    for low, high in zip(BOX_SIZES, BOX_SIZES[1:], strict=False):
+        part = scores[(scores["area"] > low) & (scores["area"] <= high)]
+        groups = part.groupby(["classifier", "map"], sort=False)
+        table = groups[["auc", "above"]].mean().assign(n=groups.size()).reset_index()
+        rows.append(table.assign(**{"from": low, "to": high}))
+    return pd.concat(rows, ignore_index=True)[["classifier", "from", "to", "map", "n", "auc", "above"]]
+
+
+def map_difference(scores: pd.DataFrame, column: str, a: str, b: str) -> stats.Estimate:
+    """A score of map ``a`` minus that of map ``b`` in one classifier's ``localisation_scores``, mean over
+    images, with the interval over their classes."""
+    table = scores.pivot(index=["image", "label"], columns="map", values=column).astype(float)
+    both = (table[a] - table[b]).dropna()
+    return stats.grouped_interval(both.to_numpy(), both.index.get_level_values("label"))
+
+
+def judging_place(classifier: str, judging: str, metric: str = "") -> dict[str, str]:
+    """Where a measurement stands among a claim's, as ``Run.measure`` takes it: one of the classifier that
+    judges is the main one, or one of its metrics, others stand beside it."""
+    if classifier == judging:
+        return {"axis": "metric", "case": metric} if metric else {}
+    return {"axis": "classifier", "case": f"{classifier}, {metric}" if metric else classifier}
+
+
+def emphasis(
+    scores: pd.DataFrame, metric: str, name: str = "LICNN"
+) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+    """How far a map's score, one of ``EMPHASIS``, lies above what a map that knows nothing has, in one
+    classifier's ``localisation_scores``; and the same of each control, with what the map has beyond it."""
+    column, chance = EMPHASIS[metric]
+    above = scores[column].astype(float) - (scores[chance] if isinstance(chance, str) else chance)
+    table = scores.assign(above=above).pivot(index=["image", "label"], columns="map", values="above")
+    return _by_class(table, table[name], {control: table[control] for control in CONTROLS})
+
+
+def inhibition_gain(
+    scores: pd.DataFrame, metric: str
+) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+    """A score of ``CONTRAST`` with minus without inhibition, in one classifier's ``localisation_scores``; and
+    what a control gains in the inhibition's place, with what the inhibition gains beyond it."""
+    table = scores.pivot(index=["image", "label"], columns="map", values=CONTRAST[metric])
+    without = table[NO_INHIBITION]
+    controls = {control: table[name] - without for name, control in CONTROLLED.items()}
+    return _by_class(table, table["LICNN"] - without, controls)
+
+
+def _by_class(
+    table: pd.DataFrame, own: pd.Series, controls: Mapping[str, pd.Series]
+) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+    labels = table.index.get_level_values("label")
+    values = {name: column.to_numpy(float) for name, column in controls.items()}
+    return _beside(own.to_numpy(float), values, lambda v: stats.grouped_interval(v, labels))
 
 
 def own_half_table(halves: pd.DataFrame) -> pd.DataFrame:
-    """Means of ``own_halves`` with their intervals over pairs, a row a map, and the share in the own half
-    beside that of LICNN before the softmax ("" for that itself)."""
-    per_pair = halves.groupby(["map", "pair"])[["energy", "pointing"]].mean()
-    before = per_pair.loc["LICNN, before the softmax", "energy"].to_numpy()
+    """Means of ``own_halves`` (with the column classifier) with their intervals over pairs, a row a
+    classifier and map, and the share in the own half beside that of LICNN ("" for that itself)."""
     rows = []
-    for name in HALVED:
-        energy, pointing = (per_pair.loc[name, column].to_numpy() for column in ("energy", "pointing"))
-        found = [stats.mean_interval(values, "pairs", (0, 1)) for values in (energy, pointing)]
-        beside = str(stats.paired_difference(energy, before, "pairs", (-1, 1)))
-        rows.append((name, *map(str, found), "" if name == "LICNN, before the softmax" else beside))
-    columns = ["map", "share in the own half", "highest value in the own half", "share minus before"]
-    return pd.DataFrame(rows, columns=columns)
+    for classifier, part in halves.groupby("classifier", sort=False):
+        per_pair = part.groupby(["map", "pair"])[["energy", "pointing"]].mean()
+        for name in HALVED:
+            energy, pointing = (per_pair.loc[name, column].to_numpy() for column in ("energy", "pointing"))
+            found = [stats.mean_interval(values, "pairs", (0, 1)) for values in (energy, pointing)]
+            against = "" if name == "LICNN" else str(own_half_difference(part, name, "LICNN"))
+            rows.append((classifier, name, *map(str, found), against, len(energy)))
+    columns = ["classifier", "map", "share in the own half", "highest value in the own half"]
+    return pd.DataFrame(rows, columns=[*columns, "share minus LICNN's", "pairs"])
+
+
+def own_half_difference(halves: pd.DataFrame, a: str, b: str) -> stats.Estimate:
+    """The share in the own half of map ``a`` minus that of map ``b``, in one classifier's ``own_halves``,
+    with the interval over pairs."""
+    share = halves.groupby(["map", "pair"])["energy"].mean()
+    return stats.paired_difference(share[a], share[b], "pairs", (-1, 1))
+
+
+# ------------------------------------------------------------------------------------------- random weights
 
 
 def maps_by_stage(
@@ -217,10 +358,16 @@ def maps_by_stage(
     return {"original": maps(model)} | {name: maps(net) for i, (name, net) in stages if i in wanted}
 
 
-def similarity_lost(curves: pd.DataFrame, similarity: str) -> stats.Estimate:
-    """1 minus the area under the curve of one of ``sanity.SIMILARITIES`` over all stages, of LICNN in
-    ``randomisation_curves``: mean and interval over images."""
-    return stats.mean_interval(1 - _areas(curves, similarity)["LICNN"].to_numpy(), "images", (0, 2))
+def similarity_lost(
+    curves: pd.DataFrame, similarity: str
+) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+    """1 minus the area under LICNN's curve of one of ``sanity.SIMILARITIES`` over all stages of
+    ``randomisation_curves``, mean and interval over images; and the same of the edge detector, whose map no
+    weight changes, with what LICNN's has lost beyond it."""
+    lost = 1 - _areas(curves, similarity)
+    controls = {"edge detector": lost["Edge detector"].to_numpy()}
+    estimate = lambda values: stats.mean_interval(values, "images", (-2, 2))  # noqa: E731
+    return _beside(lost["LICNN"].to_numpy(), controls, estimate)
 
 
 def similarity_beside_others(curves: pd.DataFrame, similarity: str) -> dict[str, stats.Estimate]:
@@ -231,6 +378,18 @@ def similarity_beside_others(curves: pd.DataFrame, similarity: str) -> dict[str,
     return {m: stats.paired_difference(areas["LICNN"], areas[m], "images", (-2, 2)) for m in others}
 
 
+def similarity_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """Mean similarities of ``randomisation_curves`` (with the columns classifier and scheme) over all stages
+    and over the top third of them, where Guided Backprop is known to be blind: a row a classifier, scheme and
+    method."""
+    place = curves.groupby(["classifier", "scheme"])["stage"].transform(lambda s: pd.factorize(s)[0])
+    count = curves.groupby(["classifier", "scheme"])["stage"].transform("nunique")
+    keys, similarities = ["classifier", "scheme", "method"], ["hog", "spearman", "spearman_signed"]
+    whole = curves.groupby(keys, sort=False)[similarities].mean()
+    top = curves[place < (count / 3).round().clip(1)].groupby(keys, sort=False)[similarities].mean()
+    return whole.join(top.add_suffix(", top third")).reset_index()
+
+
 def _areas(curves: pd.DataFrame, similarity: str) -> pd.DataFrame:
     """Mean similarity over stages and seeds: a row an image, a column a method."""
     return curves.pivot_table(index="image", columns="method", values=similarity)
@@ -239,38 +398,43 @@ def _areas(curves: pd.DataFrame, similarity: str) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------- blur
 
 
-def blurred_sets(
-    explainer: LICNN,
-    sets: Mapping[str, PhotoSet],
-    natural: Mapping[str, np.ndarray],
-    adversarial: Mapping[str, np.ndarray],
-    plan: Sequence[Variant],
-) -> pd.DataFrame:
-    """``blur_outcomes`` of the photographs of all sets that are natural or adversarial or both, each once.
+def cross_fitted(
+    model: nn.Module, places: Sequence[tuple[PhotoCrops, np.ndarray]], plan: Sequence[Variant]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``blur_outcomes`` of photographs that the same classifier gets wrong on another crop of them.
 
-    ``natural`` and ``adversarial`` hold positions by the name of the set. ``photograph`` is the position in
-    its set; more columns: set (name), natural and adversarial (bool).
+    ``places`` are two crops of the same photographs, each with whether its first class is right, (N,) bool.
+    The photographs that are wrong on one are tested on the other, and the other way round, so that what chose
+    them is not what is measured; a photograph can be there twice, its name then ends in the crop's number.
+    Also a row a crop with n, its top-1 accuracy, how many it chooses, and their top-1 accuracy on the other.
     """
-    frames = []
-    for name, photos in sets.items():
-        members = {"natural": natural.get(name, []), "adversarial": adversarial.get(name, [])}
-        used = np.union1d(*members.values()).astype(int)
-        if len(used):
-            chosen = photos.select(used)
-            crops, boxes = crops_of(explainer.model, chosen), box_masks(chosen, explainer.model.preprocess)
-            names = [path.stem for path in chosen.paths]
-            found = blur_outcomes(explainer, crops, boxes, chosen.accepted, names, plan)
-            place = used[found["photograph"]]
-            marks = {kind: np.isin(place, positions) for kind, positions in members.items()}
-            frames.append(found.assign(photograph=place, set=name, **marks))
-    return pd.concat(frames, ignore_index=True)
+    frames, rows = [], []
+    for number, ((_, chosen_by), (seen, right)) in enumerate((places, places[::-1])):
+        wrong = np.flatnonzero(~chosen_by)
+        found = blur_outcomes(model, seen.select(wrong), plan)
+        frames.append(found.assign(name=found["name"] + f" {number + 1}"))
+        accuracies = {
+            "top-1, %": 100 * chosen_by.mean(),
+            "top-1 on the other crop, %": 100 * right[wrong].mean(),
+        }
+        rows.append({"chosen by crop": number + 1, "n": len(seen), "wrong": len(wrong)} | accuracies)
+    return pd.concat(frames, ignore_index=True), pd.DataFrame(rows)
 
 
 def blur_accuracies(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean covered area (%), top-1 and top-5 accuracy (%) and number of photographs of every variant."""
-    groups = results.groupby(["source", "rule", "where", "radius"], sort=False)
-    table = groups[["area", "top1", "top5"]].mean().mul(100).reset_index()
-    return table.assign(n=groups.size().to_numpy())
+    """Every variant's mean covered area (%), number of photographs, and top-5 and top-1 accuracy (%), each
+    with its interval over classes (low, high) and as a mean over classes."""
+    rows = []
+    for keys, part in results.groupby(["source", "rule", "where", "radius"], sort=False):
+        row = dict(zip(["source", "rule", "where", "radius"], keys, strict=True))
+        row |= {"area": 100 * part["area"].mean(), "n": len(part)}
+        for column in ("top5", "top1"):
+            found = stats.grouped_interval(100.0 * part[column], part["label"])
+            row[column] = found.value
+            row[f"{column} low"], row[f"{column} high"] = np.clip(found.shown_interval, 0, 100)
+            row[f"{column} by class"] = 100 * part.groupby("label")[column].mean().mean()
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def outcomes_of(results: pd.DataFrame, column: str, variant: Variant = UNMODIFIED) -> pd.Series:
@@ -284,16 +448,17 @@ def outcomes_of(results: pd.DataFrame, column: str, variant: Variant = UNMODIFIE
 
 def paired_outcomes(
     results: pd.DataFrame, column: str, before: Variant, after: Variant
-) -> tuple[np.ndarray, np.ndarray]:
-    """A column of two variants (n,), of the photographs that have both."""
-    both = pd.concat([outcomes_of(results, column, v) for v in (before, after)], axis=1, join="inner")
-    return both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A column of two variants (n,), of the photographs that have both, and their labels."""
+    columns = [outcomes_of(results, column, v).rename(i) for i, v in enumerate((before, after))]
+    both = pd.concat([*columns, outcomes_of(results, "label").rename("label")], axis=1, join="inner")
+    return both[0].to_numpy(), both[1].to_numpy(), both["label"].to_numpy()
 
 
 def share_kept(results: pd.DataFrame, variant: Variant, seed: int = 0) -> stats.Estimate:
     """Top-5 accuracy of a variant as a share of the unmodified accuracy, with the bootstrap interval over
     photographs (both accuracies drawn together). Raises ValueError when no unmodified one is right."""
-    before, after = paired_outcomes(results, "top5", UNMODIFIED, variant)
+    before, after, _ = paired_outcomes(results, "top5", UNMODIFIED, variant)
     if not before.any():
         raise ValueError("no unmodified photograph is right")
     drawn = np.random.default_rng(seed).integers(len(before), size=(4000, len(before)))
@@ -304,8 +469,11 @@ def share_kept(results: pd.DataFrame, variant: Variant, seed: int = 0) -> stats.
 
 
 def accuracy_change(results: pd.DataFrame, column: str, before: Variant, after: Variant) -> stats.Estimate:
-    """Change of accuracy in points between two variants, by McNemar's test, of photographs that have both."""
-    return stats.mcnemar(*paired_outcomes(results, column, before, after))
+    """Change of accuracy in points between two variants, of photographs that have both, with the interval
+    over their classes."""
+    right_before, right_after, labels = paired_outcomes(results, column, before, after)
+    points = 100.0 * (right_after.astype(float) - right_before.astype(float))
+    return stats.grouped_interval(points, labels)
 
 
 def region_worth(results: pd.DataFrame, source: str, other: str) -> stats.Estimate:
@@ -321,10 +489,10 @@ def accuracy_changes(
     """``accuracy_change`` of named pairs of variants (before, after) that have rows (photographs without
     boxes have none for theirs): a row a pair, with the area that each leaves sharp or covers (%), the change
     in points with its interval (low, high), the smallest change that so many could show, and n."""
-    present = set(zip(results["source"], results["rule"], strict=True))
+    present = set(zip(results["source"], results["rule"], results["where"], strict=True))
     rows = []
     for name, pair in compared.items():
-        if all((variant.source, rule_name(variant.rule)) in present for variant in pair):
+        if all((variant.source, rule_name(variant.rule), variant.where) in present for variant in pair):
             areas = [100 * outcomes_of(results, "area", variant).mean() for variant in pair]
             named = {"comparison": name, "area before, %": areas[0], "area after, %": areas[1]}
             rows.append(named | accuracy_change(results, column, *pair).row("points"))
@@ -335,65 +503,62 @@ def control_changes(results: pd.DataFrame) -> pd.DataFrame:
     """How much more blurring costs outside (and inside) LICNN's region than outside (inside) regions of the
     same area that come from elsewhere: negative is worse for LICNN's side."""
     pairs = {}
-    for where in SIDES:
-        for kind in BASELINES:
-            other = Variant(kind, AREA, where, max(RADII))
-            pairs[f"{where}: LICNN minus {kind}"] = other, other._replace(source="LICNN")
-    boxes = Variant("boxes", "boxes", "background", max(RADII))
-    for kind in (*BASELINES, "boxes"):
-        pair = boxes._replace(source=kind), boxes._replace(source="LICNN")
-        pairs[f"background: LICNN minus {kind}, area of the boxes"] = pair
-    boxes = boxes._replace(where="object")
-    pairs["object: LICNN minus boxes, area of the boxes"] = boxes, boxes._replace(source="LICNN")
+    for rule, name in ((AREA, f"{AREA:.0%}"), ("boxes", "area of the boxes")):
+        for where in SIDES:
+            for kind in REGION_SOURCES[1:]:
+                if kind != "boxes" or rule == "boxes":
+                    other = Variant(kind, rule, where, max(RADII))
+                    pairs[f"{where}: LICNN minus {kind}, {name}"] = other, other._replace(source="LICNN")
     return accuracy_changes(results, pairs)
 
 
 def area_curve(results: pd.DataFrame, areas: Sequence[float] = AREAS) -> pd.DataFrame:
     """Top-5 accuracy (%) against the share of the picture left sharp, the rest blurred at the largest radius.
 
-    Rows source, area (%), accuracy, low, high (95 % intervals over photographs).
+    Rows source, area (%), accuracy, low, high (95 % intervals over the photographs' classes).
     """
     rows = []
-    for source in ("LICNN", *BASELINES):
+    for source in (kind for kind in REGION_SOURCES if kind != "boxes"):
         for area in areas:
-            right = outcomes_of(results, "top5", Variant(source, area, "background", max(RADII)))
-            found = stats.mean_interval(100.0 * right.to_numpy(), "images", (0, 100))
+            variant = Variant(source, area, "background", max(RADII))
+            _, right, labels = paired_outcomes(results, "top5", UNMODIFIED, variant)
+            found = stats.grouped_interval(100.0 * right, labels)
             rows.append({"source": source, "area": 100 * area} | found.row("accuracy"))
     return pd.DataFrame(rows)[["source", "area", "accuracy", "low", "high"]]
 
 
 def turned_photographs(results: pd.DataFrame, variant: Variant) -> pd.DataFrame:
-    """The photographs whose top-5 correctness a variant changes: name, set, photograph (position in its set),
-    whether it was right before (right_before), and the likeliest class before and after."""
-    place = results.drop_duplicates("name").set_index("name")[["set", "photograph"]]
+    """The photographs whose top-5 correctness a variant changes: name, whether it was right before
+    (right_before), and the likeliest class before and after."""
     columns = {
         "right_before": outcomes_of(results, "top5"),
         "right_after": outcomes_of(results, "top5", variant),
         "before": outcomes_of(results, "first"),
         "after": outcomes_of(results, "first", variant),
     }
-    both = pd.concat([place, pd.DataFrame(columns)], axis=1, join="inner").rename_axis("name").reset_index()
+    both = pd.concat(columns, axis=1, join="inner").rename_axis("name").reset_index()
     changed = both[both["right_before"] != both["right_after"]]
     return changed.drop(columns="right_after").reset_index(drop=True)
 
 
 def turned_right(results: pd.DataFrame, variant: Variant) -> stats.Estimate:
     """How many photographs a variant turns from wrong to right by top-5, with the interval of that count."""
-    before, after = paired_outcomes(results, "top5", UNMODIFIED, variant)
+    before, after, _ = paired_outcomes(results, "top5", UNMODIFIED, variant)
     n = len(before)
     return stats.mean_interval(n * (~before.astype(bool) & after.astype(bool)), "images", (0, n))
 
 
-def turned_counts(results: pd.DataFrame, variant: Variant, photographs: str) -> dict[str, object]:
-    """How many photographs a variant turns, both ways: a row with wrong to right, right to wrong, the balance
-    (% of all) with its interval, and the p value of McNemar's test."""
-    before = turned_photographs(results, variant)["right_before"]
-    balance = accuracy_change(results, "top5", UNMODIFIED, variant)
-    return {
-        "photographs": photographs,
-        "n": balance.n,
-        "wrong to right": int((~before).sum()),
-        "right to wrong": int(before.sum()),
-        "balance, %": str(balance),
-        "p": balance.p,
-    }
+def turned_counts(
+    results: pd.DataFrame, variants: Mapping[str, Variant], photographs: str = ""
+) -> pd.DataFrame:
+    """How many photographs blur turns, both ways, a row a named variant: n, wrong to right with its share of
+    the wrong ones (%), right to wrong, and the balance (% of all) with its interval and McNemar's p."""
+    rows = []
+    for name, variant in variants.items():
+        before, after, _ = paired_outcomes(results, "top5", UNMODIFIED, variant)
+        balance = stats.mcnemar(before, after)
+        gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+        row = {"photographs": photographs, "region": name, "n": len(before), "wrong to right": gained}
+        row |= {"of the wrong, %": 100 * gained / max(1, int((~before).sum())), "right to wrong": lost}
+        rows.append(row | {"balance, %": str(balance), "p": balance.p})
+    return pd.DataFrame(rows)

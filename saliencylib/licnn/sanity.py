@@ -77,19 +77,13 @@ def hog_similarity(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     Eight directions, cells of 16 x 16 pixels (smaller for maps under 64 pixels), one cell a block, on maps
     scaled to [0, 1], as in Adebayo et al.
     """
-    a, b = map(_unit_range, _pair(a, b))
-    cell = max(2, min(16, min(a.shape) // 4))
-    options = {"orientations": 8, "pixels_per_cell": (cell, cell), "cells_per_block": (1, 1)}
-    return _pearson(hog(a, **options), hog(b, **options))
+    return _pearson(*map(_hog_features, _pair(a, b)))
 
 
 def spearman_similarity(a: Tensor | np.ndarray, b: Tensor | np.ndarray, absolute: bool = True) -> float:
     """Spearman's rank correlation of two maps (H, W), of their absolute values or as they are; 0 when either
     is constant."""
-    a, b = _pair(a, b)
-    if absolute:
-        a, b = np.abs(a), np.abs(b)
-    return _pearson(rankdata(a, axis=None), rankdata(b, axis=None))
+    return _pearson(*(rankdata(np.abs(m) if absolute else m, axis=None) for m in _pair(a, b)))
 
 
 def class_similarity(maps: Tensor) -> np.ndarray:
@@ -112,9 +106,10 @@ def _pair(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> tuple[np.ndarray, n
     return a.astype(np.float64), b.astype(np.float64)
 
 
-def _unit_range(values: np.ndarray) -> np.ndarray:
-    span = np.ptp(values)
-    return (values - values.min()) / (span if span > 0 else 1)
+def _hog_features(values: np.ndarray) -> np.ndarray:
+    span, cell = np.ptp(values), max(2, min(16, min(values.shape) // 4))
+    options = {"orientations": 8, "pixels_per_cell": (cell, cell), "cells_per_block": (1, 1)}
+    return hog((values - values.min()) / (span if span > 0 else 1), **options)
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> float:
@@ -169,18 +164,31 @@ def _similarities_of_seed(
 ) -> np.ndarray:
     """Similarities (methods, stages, images, 3) for one seed, at the stages named."""
     options = {"batch_size": batch_size, "signed": True}
-    originals = [attribute(method, model, images, target, **options) for method in methods]
+    originals = [_described(attribute(method, model, images, target, **options)) for method in methods]
     rows = []
     for stage, changed in randomized(model, scheme, seed):
         if stage not in stages:
             continue
-        found = [attribute(method, changed, images, target, **options) for method in methods]
+        found = [_described(attribute(method, changed, images, target, **options)) for method in methods]
         rows.append([_similarities(a, b) for a, b in zip(originals, found, strict=True)])
     return np.array(rows).swapaxes(0, 1)
 
 
-def _similarities(before: Tensor, after: Tensor) -> list[tuple[float, float, float]]:
+_Described = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _similarities(before: Sequence[_Described], after: Sequence[_Described]) -> list[list[float]]:
     return [
-        (hog_similarity(a.abs(), b.abs()), spearman_similarity(a, b), spearman_similarity(a, b, False))
-        for a, b in zip(before.cpu(), after.cpu(), strict=True)
+        [_pearson(a, b) for a, b in zip(one, other, strict=True)]
+        for one, other in zip(before, after, strict=True)
     ]
+
+
+def _described(maps: Tensor) -> list[_Described]:
+    """What each map (N, H, W) is compared by, one for each of ``SIMILARITIES``."""
+    found = []
+    for values in maps.cpu().double().numpy():
+        ranks = rankdata(np.abs(values), axis=None)
+        signed = rankdata(values, axis=None) if values.min() < 0 else ranks
+        found.append((_hog_features(np.abs(values)), ranks, signed))
+    return found

@@ -61,17 +61,19 @@ def blurred_crops(crop: Image.Image, region: np.ndarray) -> dict[str, Image.Imag
     return {"as it is": crop} | soft
 
 
-def blur_effects(model: nn.Module, crop: Image.Image, saliency_map: np.ndarray, share: float) -> pd.DataFrame:
+def blur_effects(model: nn.Module, crop: Image.Image, saliency_map: np.ndarray) -> pd.DataFrame:
     """What blur does to the likeliest class: a row for the crop as it is, and two (background and object)
-    for each region of ``share`` of the crop, by LICNN's map and by those that ask no classifier.
+    for the region of LICNN's map by the released rule, and for as large ones of maps that ask no classifier.
 
     Columns: region (whose map; "" for none), picture, first (the likeliest class), probability (of it) and
     before (the probability of the class that was likeliest without blur).
     """
-    maps = {"LICNN": saliency_map} | {kind: baseline_map(kind, crop) for kind in BASELINES}
+    regions = {"LICNN": object_region(saliency_map)}
+    share = float(regions["LICNN"].mean())
+    regions |= {kind: object_region(baseline_map(kind, crop), share) for kind in BASELINES}
     pictures = {("", "as it is"): crop}
-    for kind, values in maps.items():
-        _, *soft = blurred_crops(crop, object_region(values, share)).items()
+    for kind, region in regions.items():
+        _, *soft = blurred_crops(crop, region).items()
         pictures |= {(kind, name): picture for name, picture in soft}
     top, probabilities = likeliest_classes(model, list(pictures.values()), 1)
     frame = pd.DataFrame(list(pictures), columns=["region", "picture"])

@@ -189,11 +189,34 @@ def nin(classes: int = 10, width: float = 1.0, dropout: float = 0.5) -> Classifi
     return Classifier(_first(c1), nn.Sequential(OrderedDict(rest)))
 
 
+def vgg(classes: int = 10, width: float = 1.0, size: int = 96, dropout: float = 0.5) -> Classifier:
+    """A small network in the manner of VGG-16, for (N, 3, size, size) images: not one of paper 1's.
+
+    Blocks of 3x3 convolutions with ReLU (2, 2 and 3 of them, of 64, 128 and 256 maps times ``width``), each
+    with max pooling k=2 s=2 behind it; full layers of 512 times ``width``, the same and ``classes``, with
+    dropout. No normalisation of any kind. Paper 3 asks it what it asks VGG-16.
+    """
+    layers: list[nn.Module] = []
+    given, side = 3, size
+    for maps, convolutions in ((64, 2), (128, 2), (256, 3)):
+        maps = max(1, round(maps * width))
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(given, maps, 3, padding="same"), nn.ReLU()]
+            given = maps
+        layers.append(nn.MaxPool2d(2))
+        side //= 2
+    full = max(1, round(512 * width))
+    layers += [nn.Flatten(), nn.Linear(given * side * side, full), nn.ReLU(), nn.Dropout(dropout)]
+    layers += [nn.Linear(full, full), nn.ReLU(), nn.Dropout(dropout), nn.Linear(full, classes)]
+    return Classifier(nn.Sequential(*layers[:2]), nn.Sequential(*layers[2:]))
+
+
 # By name, each built from (classes, width, size, dropout).
 NETWORKS: dict[str, Callable[[int, float, int, float], Classifier]] = {
     "alexnet": alexnet,
     "nin": lambda classes, width, size, dropout: nin(classes, width, dropout),
 }
+BUILDERS = NETWORKS | {"vgg": vgg}
 CONNECTIONS = {
     "first": "the first layer's maps times the average of saliency and white (the paper)",
     "raw": "the first layer's maps times the saliency itself",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from saliencylib.sal_mask.network import NETWORKS, LearnedMask, SalMask, connected
+from saliencylib.sal_mask.network import BUILDERS, LearnedMask, SalMask, connected
 from saliencylib.study.keep import Checkpoint, digest, kept, recorded_side_by_side
 
 # The columns that name a training.
@@ -124,7 +124,7 @@ def learning_rates(recipe: ClassifierRecipe) -> list[float]:
 def masked_network(recipe: ClassifierRecipe, classes: int, size: int) -> SalMask:
     """The recipe's network with He weights that depend on the seed only, so that masks share their start."""
     torch.manual_seed(recipe.seed)
-    plain = NETWORKS[recipe.network](classes, recipe.width, size, recipe.dropout)
+    plain = BUILDERS[recipe.network](classes, recipe.width, size, recipe.dropout)
     plain.apply(_he_weights)
     network = connected(plain, recipe.connection)
     if isinstance(network, LearnedMask):

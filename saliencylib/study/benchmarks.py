@@ -15,6 +15,7 @@ from functools import partial
 from unittest import mock
 
 import numpy as np
+import timm
 import torch
 import torchvision
 from torch.nn.functional import interpolate
@@ -94,24 +95,46 @@ def licnn_speed(
 ) -> dict[str, float]:
     """LICNN's top-5 saliency maps of ``count`` random images by a network with random weights, against what
     they cannot do without: a forward pass with its graph, five backward passes to the first activation and
-    five plain forward passes."""
+    five plain forward passes.
+
+    Seconds, the floor's seconds and their ratio; of the seconds above the floor: gates (the inhibition of all
+    maps) and summing (resizing and adding up the responses); what is left are the hooks, which take the
+    maximum and the sum over channels and mask the feature maps.
+    """
     torch.manual_seed(0)
-    model = as_classifier(torchvision.models.get_model(name)).to(device)
+    known = name in torchvision.models.list_models(module=torchvision.models)
+    model = as_classifier(torchvision.models.get_model(name) if known else timm.create_model(name))
+    model = model.to(device)
     images = torch.rand(count, 3, size, size).to(device).contiguous(memory_format=torch.channels_last)
     model.requires_grad_(False)
     activations: list[torch.Tensor] = []
     graph = partial(model, images.clone().requires_grad_())
     with relu_hooks(model, lambda module, given, output: activations.append(output)):
         score = graph().softmax(1)[:, 0].sum()
+    explainer = LICNN(model)
+    _, max_c, _, responses = explainer._attention(images, None, 5)
     calls = {
-        "whole": partial(LICNN(model).saliency_maps, images),
+        "whole": partial(explainer.saliency_maps, images),
         "graph": graph,
         "backward": partial(torch.autograd.grad, score, activations[0], retain_graph=True),
         "forward": torch.no_grad()(partial(model, images)),
+        "gates": partial(explainer._gates, max_c),
+        "summing": partial(explainer._summed, responses, images.shape[-2:]),
     }
     seconds = _median_seconds(calls, device, repeats)
     floor = seconds["graph"] + 5 * seconds["backward"] + 5 * seconds["forward"]
-    return {"seconds": seconds["whole"], "floor": floor, "ratio": seconds["whole"] / floor}
+    found = {"seconds": seconds["whole"], "floor": floor, "ratio": seconds["whole"] / floor}
+    return found | {part: seconds[part] for part in ("gates", "summing")}
+
+
+def licnn_speeds(device: torch.device = CPU) -> dict[str, float]:
+    """``licnn_speed`` of three networks for batches of 4 and 8."""
+    return {
+        f"{name}, {count} images, {part}": value
+        for name in ("squeezenet1_1", "tf_efficientnet_lite0", "vgg16")
+        for count in (4, 8)
+        for part, value in licnn_speed(device, name, count).items()
+    }
 
 
 def _median_seconds(
@@ -139,7 +162,7 @@ BENCHMARKS = {
     "maps": lambda device: map_speed(),
     "metrics": lambda device: metric_speed(),
     "shallow": gaze_step_speed,
-    "licnn": licnn_speed,
+    "licnn": licnn_speeds,
 }
 
 

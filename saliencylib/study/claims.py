@@ -19,8 +19,6 @@ from saliencylib.study import verdicts as rules
 from saliencylib.study.plan import NOTEBOOK_OF
 
 SOURCES = ("paper", "real", "embedded")
-# Papers whose measurements are being made anew under rules that are fixed already.
-BEING_REDONE = ("LICNN",)
 # The order in which verdicts are counted; those on embedded data follow theirs.
 ORDER = ("holds", "does not hold", "undecided", "depends", "not telling", "not judged", "other data")
 ORDER += rules.UNCOUNTED
@@ -169,7 +167,7 @@ def judged(measured: pd.DataFrame) -> pd.DataFrame:
     parts = dict(list(measured.groupby("id", sort=False)))
     rows = {row["id"]: row for row in table().to_dict("records")}
     cases = {claim: _cases(part) for claim, part in parts.items()}
-    found = rules.decided(rows, cases, BEING_REDONE)
+    found = rules.decided(rows, cases)
     told = pd.DataFrame(
         [(v.word, v.remark, v.p_holm) for v in found.values()], columns=["verdict", "remark", "p_holm"]
     )

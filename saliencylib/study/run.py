@@ -315,8 +315,7 @@ def _download(jobs: list[plan.Job]) -> None:
     for error in obtain(lacking(plan.needed(jobs))).values():
         raise error
     for job in jobs:
-        classifier = SETTINGS[job.notebook][job.folder].get("classifier")
-        if classifier:
+        for classifier in SETTINGS[job.notebook][job.folder].get("classifiers", ()):
             load_classifier(classifier, download=True)
 
 

@@ -122,55 +122,116 @@ _SHALLOW_FULL = {
     "exact_steps": 0,
 }
 
-# Paper 3. Sets are named with a number of photographs (None: all). `filter_by` is the classifier whose errors
-# make the adversarial set of the photographs named; VGG-16 is tested on ImageNet-A as it is. Localisation is
-# measured on so many `boxes` photographs of imagenet_val, or, without, on digits. `objects` are those whose
-# class the classifier may not know. `judged` is the rule for the region whose
-# blur is judged: the printed one, or a share of the picture.
+# Paper 3. `classifiers` are asked with so many photographs each (None: all); the first one judges. `natural`
+# names the sets whose photographs are blurred, `boxed` one with official boxes (None: digits with exact
+# masks, asked of a small network). `adversarial` is a set, or "cross-fitted": of `boxed`, those that the same
+# classifier gets wrong on another crop. `shown` may be shown: examples (`pictures` names those of each
+# figure), pairs and random weights are made with its photographs. `people` and `objects` (whose class the
+# classifiers may not know) name sets with our boxes. `slow` photographs are for what takes long: Integrated
+# Gradients, SmoothGrad, every switch, all methods explaining the probability; `grid` are those with every
+# rule and area. `sanity` names the methods whose maps are watched under random weights, at so many `stages`,
+# by classifier. `vgg` is how a small network of VGG's kind is trained on small photographs (None: not).
+_ALL_METHODS = ("LICNN", "LICNN, released code, bilinear", "Edge detector", "Gradient", "Gradient x Input")
+_ALL_METHODS += ("Integrated Gradients", "SmoothGrad", "Guided Backprop", "Grad-CAM", "Guided Grad-CAM")
+_FEW_METHODS = ("LICNN", "Gradient", "Grad-CAM", "Edge detector")
+_PICTURES_QUICK = {
+    "steps": ("motorcycle_left",),
+    "figure_4": ("chelsea", "coffee", "rocket", "camera", "astronaut", "motorcycle_left"),
+    "figure_5": ("coffee", "camera", "chelsea", "rocket"),
+    "figure_9": ("chelsea", "coffee", "motorcycle_left"),
+    "figure_11": ("chelsea",),
+    "figure_13": ("rocket",),
+    "figure_22": ("coffee",),
+    "methods": ("camera", "chelsea", "rocket"),
+}
+_PICTURES_MINI = {
+    "steps": ("446b24f903b488fc",),  # an oystercatcher
+    "figure_4": (
+        *("38bdd950c1d08be6", "59204d6bb0c234eb", "5c8bcfa0dbb246ab"),  # egret, balloon, sports car
+        *("5528f7330399485f", "0411ca972e637297", "0d85e0103989c850"),  # spider, espresso, monarch
+    ),
+    "figure_5": (
+        *("60ed157b21d49c4c", "5ec826683757ffae", "5adb3d985cf217a9"),  # radio, bald eagle, airliner
+        *("5d6c4759c26bae8c", "517dc655edeaf344", "1ba816dc6937b62d"),  # guitars, baseball, toaster
+    ),
+    "figure_9": (
+        *("67967c9db11151e0", "56dbd7d814ef5c58", "5d53f9bc389e98ad"),  # dalmatian, basenji, Cardigan
+        *("9d55997552acf0de", "d25df1a8259d3fdf", "059da9a174262427"),  # Pomeranian, Afghan hound, basenji
+    ),
+    "figure_11": ("16179baa1513c701",),  # a hummingbird
+    "figure_13": ("1733cbc68a2ae05d",),  # a fire engine
+    "figure_22": ("44982b98ba192bb7",),  # an admiral (butterfly)
+    "methods": ("080bec22a6b1d37d", "4cccb215bd60b3c3", "212476b1b58a0cfe"),  # camera, frog, convertible
+}
 _LICNN = {
-    "classifier": "efficientnet_lite0",
-    "filter_by": "efficientnet_lite1",
+    "classifiers": {"efficientnet_lite0": None},
+    "natural": ("photographs", "imagenet_samples"),
+    "boxed": None,
+    "adversarial": None,
     "shown": "photographs",
     "examples": 8,
-    "shown_count": 6,
+    "pictures": _PICTURES_QUICK,
     "people": ("photographs",),
-    "objects": "digits",
-    "boxes": 0,
-    "composites": 8,
-    "sanity_images": 8,
+    "objects": (),
+    "slow": 100,
+    "grid": 300,
+    "pairs": 100,
+    "terms": 150,
+    "sanity": {"efficientnet_lite0": _FEW_METHODS},
+    "sanity_images": 24,
+    "stages": 10,
     "seeds": 2,
-    "methods": ("LICNN", "Gradient", "Gradient x Input", "Integrated Gradients")
-    + ("SmoothGrad", "Guided Backprop", "Grad-CAM", "Guided Grad-CAM"),
     "batch": 8,
-    "judged": 0.35,
-    "digits": {"train": 2000, "test": 200, "epochs": 12, "shrink": 2},
+    "digits": {
+        "networks": ("alexnet", "vgg"),
+        "train": 2000,
+        "test": 200,
+        "epochs": 12,
+        "shrink": 2,
+        "seeds": 6,
+    },
+    "vgg": None,
 }
 _LICNN_QUICK = {
-    "natural": (("photographs", None),),
-    "adversarial": (("photographs", None),),
     "sanity_images": 2,
+    "stages": 5,
     "seeds": 1,
-    "methods": ("LICNN", "Gradient", "Gradient x Input", "Grad-CAM"),
-    "digits": {"train": 600, "test": 40, "epochs": 8, "shrink": 3},
+    "slow": 4,
+    "grid": 4,
+    "pairs": 4,
+    "terms": 8,
+    "digits": {
+        "networks": ("alexnet",),
+        "train": 600,
+        "test": 40,
+        "epochs": 8,
+        "shrink": 3,
+        "seeds": 1,
+    },
 }
 _LICNN_MINI = {
+    "classifiers": {"squeezenet1_1": None, "efficientnet_lite0": 600, "efficientnet_lite1": 300},
+    "natural": ("imagenet_val",),
+    "boxed": "imagenet_val",
+    "adversarial": "cross-fitted",
     "shown": "nips2017_dev",
-    "examples": 24,
-    "people": ("photographs", "nips2017_dev"),
-    "objects": "rc_reference",
-    "boxes": 200,
-    "composites": 100,
-    "natural": (("imagenet_val", 600), ("nips2017_dev", 150)),
-    "adversarial": (("imagenet_val", None), ("nips2017_dev", None)),
+    "examples": 200,
+    "pictures": _PICTURES_MINI,
+    "people": ("photographs", "nips2017_dev", "osie"),
+    "objects": ("nips2017_dev", "osie"),
+    "sanity": {"squeezenet1_1": _ALL_METHODS, "efficientnet_lite0": _FEW_METHODS},
+    "vgg": {"data": "tinyimagenet10", "recipe": {"epochs": 15}},
 }
 _LICNN_MINI_FULL = {
-    "examples": 100,
-    "boxes": 1810,
-    "natural": (("imagenet_val", None), ("nips2017_dev", None)),
-    "sanity_images": 24,
+    "classifiers": {"squeezenet1_1": None, "efficientnet_lite0": None, "efficientnet_lite1": None},
 }
 _LICNN_FULL = {"seeds": 5, "batch": 64}
-_VGG16 = {"classifier": "vgg16", "filter_by": None, "judged": "printed"}
+_LICNN_PAPER = _LICNN_MINI | {
+    "classifiers": {"vgg16": 600},
+    "natural": ("imagenet_val_50000",),
+    "adversarial": "imagenet_a",
+    "sanity": {"vgg16": _ALL_METHODS},
+}
 
 SETTINGS: Mapping[str, dict[str, dict]] = {
     "01_sal_mask": {
@@ -191,15 +252,9 @@ SETTINGS: Mapping[str, dict[str, dict]] = {
         "quick": _LICNN | _LICNN_QUICK,
         "mini-short": _LICNN | _LICNN_MINI,
         "mini-full": _LICNN | _LICNN_MINI | _LICNN_MINI_FULL | _LICNN_FULL,
-        "paper-short": _LICNN
-        | _VGG16
-        | {"natural": (("imagenet_val_50000", 600),), "adversarial": (("imagenet_a", 600),)},
-        "paper-full": _LICNN
-        | _VGG16
-        | _LICNN_FULL
-        | {"natural": (("imagenet_val_50000", 7500),), "adversarial": (("imagenet_a", 7500),)},
+        "paper-short": _LICNN | _LICNN_PAPER,
+        "paper-full": _LICNN | _LICNN_PAPER | _LICNN_FULL | {"classifiers": {"vgg16": 7500}},
     },
     "04_scoreboard": {name: {} for name in RUNS},
-    # `share` of the crop is taken as the object, as in the judged claims of notebook 03.
-    "05_your_own_photograph": {name: {"classifier": "efficientnet_lite0", "share": 0.35} for name in RUNS},
+    "05_your_own_photograph": {name: {"classifiers": ("efficientnet_lite0",)} for name in RUNS},
 }

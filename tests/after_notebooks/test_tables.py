@@ -19,6 +19,9 @@ STORED = ROOT / "results" / "quick" / "tables"
 VARYING = ("04_summary.csv", "03_turned.csv")
 TABLES = sorted(path.name for path in STORED.glob("*.csv") if path.name not in VARYING)
 
+# What the paper says of equation 3's average term is no matter of code after all: notebook 03 tells.
+FAILED_CHECKS = ("LI-X7a",)
+
 # Largest absolute difference for a table's numbers; the rest of the table must be equal.
 TOLERANCES = {
     "01_table_1.csv": 15.0,  # means of few seeds, in points
@@ -41,11 +44,11 @@ TOLERANCES = {
     "03_randomisation.csv": 0.15,  # random weights, two photographs
     "03_switches.csv": 5.0,  # in %
     "03_terms.csv": 5.0,  # in %
-    "03_figure_15_photographs.csv": 17.0,  # one of six photographs, in points
-    "03_area_curve.csv": 17.0,
+    "03_figure_15_efficientnet_lite0.csv": 12.0,  # three of 26 photographs, in points
+    "03_area_curve.csv": 25.0,  # one of four
     "03_kept_by_layer.csv": 5.0,  # in %
-    "03_objects.csv": 0.05,
-    "03_randomisation_independent.csv": 0.15,
+    "03_unknown_objects.csv": 0.05,
+    "03_mach_bands.csv": 0.001,
     "03_shortcut_accuracy.csv": 30.0,  # small trainings, in %
     "05_agreement.csv": 0.05,  # no training in it
 }
@@ -85,4 +88,5 @@ def test_the_same_claims_are_measured_on_the_same_data(name):
     columns = ["id", "unit", "data", "source", "reason"]
     assert made[columns].equals(stored[columns])
     exact = stored["unit"] == "checks"
-    assert (made["measured"][exact] == 1).all()
+    failed = stored["id"].isin(FAILED_CHECKS)
+    assert (made["measured"][exact & ~failed] == 1).all() and (made["measured"][exact & failed] == 0).all()

@@ -16,11 +16,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from saliencylib import data
+from saliencylib.data import registry
 from saliencylib.data.build_photographs import IMAGENET_VAL_NAMES
 from saliencylib.data.fixations import FIXATION_SETS
 from saliencylib.data.images import CLOTHING96_CLASSES, TINYIMAGENET10_CLASSES
 from saliencylib.data.photosets import SETTLED_ON_TXT
-from saliencylib.data.registry import REGISTRY
+from saliencylib.data.registry import REGISTRY, DataNotFound
 from saliencylib.data.states import state_of
 from saliencylib.places import ROOT
 
@@ -370,6 +371,16 @@ def test_nips2017_dev_names_its_authors(root):
     photos = data.nips2017_dev()
     assert photos.credits == ["Eden, Jim, https://flickr/1, CC BY 2.0"] and photos.labels.tolist() == [576]
     assert photos.image(0).size == (30, 30)
+
+
+def test_labelled_photographs_of_foolbox_need_neither_it_nor_a_data_root(monkeypatch, tmp_path):
+    monkeypatch.setenv("SALIENCY_DATA", str(tmp_path / "nowhere"))
+    photos = data.imagenet_samples()
+    assert len(photos) == 20 and photos.labels.tolist()[:3] == [243, 559, 438]
+    assert photos.image(0).size == (512, 512) and "foolbox" not in sys.modules
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    with pytest.raises(DataNotFound, match="pip install foolbox==3.3.4"):
+        data.imagenet_samples()
 
 
 def test_photographs_need_no_data_root(monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ from torch import nn
 
 from saliencylib.data.photosets import PhotoSet
 from saliencylib.licnn.classifiers import Preprocess, as_classifier
+from saliencylib.licnn.crops import PhotoCrops
 
 
 @pytest.fixture
@@ -28,6 +29,16 @@ def images() -> torch.Tensor:
 def crops() -> list[Image.Image]:
     rng = np.random.default_rng(3)
     return [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(5)]
+
+
+@pytest.fixture
+def seen(crops) -> PhotoCrops:
+    """Five crops; the second has a box, the fourth one that leaves nothing outside, the others none."""
+    boxes = np.zeros((5, 32, 32), bool)
+    boxes[1, 8:20, 4:30] = True
+    boxes[3] = True
+    accepted = [(0,), (1, 4), (2,), (3,), ()]
+    return PhotoCrops([f"photo {i}" for i in range(5)], crops, boxes, np.array([0, 1, 2, 3, -1]), accepted)
 
 
 @pytest.fixture

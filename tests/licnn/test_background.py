@@ -8,6 +8,7 @@ from PIL import Image
 from saliencylib.licnn import background
 from saliencylib.licnn.background import CHANGES, Donor
 from saliencylib.licnn.blur import blurred, top_classes
+from saliencylib.licnn.crops import PhotoCrops
 
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
@@ -103,11 +104,16 @@ def test_outcomes_equal_doing_it_by_hand(model, crops):
     )
     labels, accepted = [0, 0, 1, 0, 1], [(0,), (0, 3), (1,), (0,), (1,)]
     names = [f"photo {i}" for i in range(5)]
-    found = background.background_outcomes(model, crops, masks, labels, accepted, names, chunk=2)
+    found = background.background_outcomes(
+        model, PhotoCrops(names, crops, masks, np.array(labels), accepted), chunk=2
+    )
     assert "photo 3" not in set(found["name"])
+    used = [0, 1, 2, 4]
+    crops, accepted = ([column[i] for i in used] for column in (crops, accepted))
+    names, masks, labels = [names[i] for i in used], masks[used], np.array(labels)[used]
     lenders = background.donors(masks, labels)
     by_place = found.set_index(["name", "change"])
-    for i in (0, 1, 2, 4):
+    for i in range(4):
         soft = blurred(crops[i], masks[i], 5)
         five = top_classes(model, [soft])[0]
         row = by_place.loc[names[i], "background blurred, radius 5"]

@@ -21,7 +21,7 @@ from saliencylib.data.registry import DataInvalid, DataNotFound, available
 from saliencylib.licnn.activations import relu_hooks
 from saliencylib.licnn.blur import right_within, top_classes_of_many
 from saliencylib.licnn.classifiers import Preprocess, as_classifier, imagenet_classes, load_classifier
-from saliencylib.licnn.crops import crops_of
+from saliencylib.licnn.crops import photo_crops
 
 
 @pytest.fixture(scope="module")
@@ -218,5 +218,5 @@ def test_accuracy_on_labelled_photographs(name, top1, real_data):
     if name == "squeezenet1_1" and not available("squeezenet1_1"):
         pytest.skip("needs squeezenet1_1 below $SALIENCY_DATA")
     photos, model = nips2017_dev(), load_classifier(name)
-    top = top_classes_of_many(model, crops_of(model, photos))
+    top = top_classes_of_many(model, photo_crops(photos, model.preprocess).crops)
     assert right_within(top, photos.accepted, 1).mean() == pytest.approx(top1, abs=0.005)

@@ -1,17 +1,20 @@
 """Energy and contrast inside masks, in closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from saliencylib import data, stats
+from saliencylib import data
 from saliencylib.licnn import localisation
 from saliencylib.licnn.classifiers import Preprocess
-from saliencylib.licnn.crops import box_masks, segmented_crops
+from saliencylib.licnn.crops import photo_crops
 from saliencylib.licnn.localisation import (
     LOCALISED,
+    SALIENCY_MAPS,
     baseline_map,
     energy_inside,
     inside_minus_outside,
@@ -20,7 +23,7 @@ from saliencylib.licnn.localisation import (
     own_halves,
 )
 from saliencylib.licnn.method import LICNN
-from saliencylib.licnn.results import localisation_table, own_half_table
+from saliencylib.licnn.results import own_half_table
 
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
@@ -82,48 +85,54 @@ def test_baselines_ask_no_classifier():
     assert centre.shape == (40, 60) and np.allclose(
         np.argwhere(centre > 0.9 * centre.max()).mean(0), [19.5, 29.5]
     )
-    noise = baseline_map("random", picture)
-    assert noise.min() == 0 and np.array_equal(noise, baseline_map("random", picture))
-    assert not np.array_equal(noise, baseline_map("random", other))
+    noise = baseline_map("random map", picture)
+    assert noise.min() == 0 and np.array_equal(noise, baseline_map("random map", picture))
+    assert not np.array_equal(noise, baseline_map("random map", other))
     flat = Image.new("RGB", (60, 40), "grey")  # RC finds nothing: ranked by the centre
     assert np.allclose(baseline_map("RC", flat), 1e-6 * centre)
     with pytest.raises(ValueError, match="RC, centre Gaussian, random"):
         baseline_map("FT", picture)
 
 
-def test_masks_are_cut_as_their_photographs_are():
-    image = np.zeros((60, 90, 3), np.uint8)
-    image[20:40, 30:60] = 255
-    objects = data.Segmented([image], [image[..., 0] > 0], "drawn")
-    crops, masks = segmented_crops(objects, [0], Preprocess(60, 56))
-    assert masks.shape == (1, 56, 56) and np.array_equal(masks[0], np.asarray(crops[0])[..., 0] > 127)
-    assert masks[0].sum() == 20 * 30
-
-
 def test_boxes_of_photographs_are_cut_as_they_are():
-    masks = box_masks(data.people(data.photographs()), Preprocess())
+    masks = photo_crops(data.people(data.photographs()), Preprocess()).boxes
     assert masks.shape == (2, 224, 224) and np.all((masks.mean((1, 2)) > 0.2) & (masks.mean((1, 2)) < 0.6))
 
 
-def test_every_map_is_scored_against_the_masks(model, images, crops, monkeypatch):
-    masks, target = np.zeros((3, 32, 32), bool), torch.tensor([0, 1, 2])
+def test_every_map_is_scored_against_the_masks(model, seen, monkeypatch):
+    masks = np.zeros((5, 32, 32), bool)
     masks[:, 5:20, 8:25] = True
-    found = localisation_scores(model, crops[:3], images, masks, target, 2)
-    assert found["map"].drop_duplicates().tolist() == list(LOCALISED)
-    assert found["image"].tolist() == [0, 1, 2] * len(LOCALISED)
-    centre = np.stack([baseline_map("centre Gaussian", crop) for crop in crops[:3]])
-    expected = {"LICNN": LICNN(model).attribute(images, target), "centre Gaussian": centre}
+    seen = replace(seen, boxes=masks, labels=np.array([0, 1, 2, 3, 0]))
+    asked = [*LOCALISED, *SALIENCY_MAPS]
+    found = localisation_scores(model, seen, asked, batch_size=2)
+    assert found["map"].drop_duplicates().tolist() == asked
+    assert found["image"].tolist() == seen.names * len(asked)
+    assert found["label"].tolist() == seen.labels.tolist() * len(asked)
+    images, target = model.preprocess.inputs(seen.crops), torch.as_tensor(seen.labels)
+    centre = np.stack([baseline_map("centre Gaussian", crop) for crop in seen.crops])
+    without = LICNN(model, a=0.0, b=0.0).attribute(images, target).numpy()
+    expected = {
+        "LICNN": LICNN(model).attribute(images, target),
+        "LICNN, released code": LICNN(model, "released_code").attribute(images, target),
+        "LICNN, released code, five likeliest": LICNN(model, "released_code").saliency_maps(images),
+        "LICNN, gradient-based": LICNN(model).gradient_based_maps(images, target[:, None])[:, 0],
+        "LICNN, no inhibition, times centre Gaussian": without * centre,
+        "centre Gaussian": centre,
+    }
     for name, maps in expected.items():
         energy = found.loc[found["map"] == name, "energy"].to_numpy()
-        assert energy == pytest.approx(energy_inside(maps, masks))
-    table = localisation_table(found).set_index("map")
-    centred, own = (energy_inside(expected[name], masks) for name in ("centre Gaussian", "LICNN"))
-    against = stats.paired_difference(centred, own, "images", (-1, 1))
-    assert table["against_licnn"]["centre Gaussian"] == str(against) and not table["against_licnn"]["LICNN"]
-    assert table["above"]["LICNN"] == pytest.approx(table["energy"]["LICNN"] - masks.mean())
+        assert energy == pytest.approx(energy_inside(maps, masks)), name
     monkeypatch.setattr(localisation, "attribute", None)  # finished batches are not computed again
-    first = localisation_scores(model, crops[:2], images[:2], masks[:2], target[:2], 2)
-    assert first.equals(found[found["image"] < 2].reset_index(drop=True))
+    first = localisation_scores(model, seen.select(range(4)), asked, batch_size=2)
+    assert first.equals(found[found["image"] != "photo 4"].reset_index(drop=True))
+
+
+def test_methods_can_all_explain_the_probability(model, seen):
+    seen = replace(seen, boxes=np.stack([seen.boxes[1]] * 5), labels=np.arange(5))
+    names = ["LICNN", "Gradient"]
+    logit, probability = (localisation_scores(model, seen, names, p) for p in (False, True))
+    same = logit["energy"].eq(probability["energy"])
+    assert same[logit["map"] == "LICNN"].all() and not same[logit["map"] == "Gradient"].any()
 
 
 def test_own_halves_of_a_network_that_looks_left(images):
@@ -144,6 +153,6 @@ def test_own_halves_of_a_network_that_looks_left(images):
     found = own_halves(Halves().eval(), wide, torch.tensor([[0, 1]] * 3), batch_size=2)
     gradient = found[found["map"] == "Gradient"]
     assert (gradient["energy"] > 0.999).all() and gradient["pointing"].all() and len(gradient) == 6
-    table = own_half_table(found).set_index("map")
-    assert table["share in the own half"]["Gradient"] == "1 [0, 1]"
-    assert table["share minus before"]["LICNN, before the softmax"] == ""
+    table = own_half_table(found.assign(classifier="halves")).set_index("map")
+    assert table["share in the own half"]["Gradient"] == "1 [0, 1]" and table["pairs"].eq(3).all()
+    assert table["share minus LICNN's"]["LICNN"] == ""

@@ -141,7 +141,8 @@ def test_batch_size_bounds_memory_not_results(network, images):
     handle = network.convs[0].register_forward_hook(lambda module, given, _: sizes.append(len(given[0])))
     assert torch.allclose(LICNN(network, batch_size=3).saliency_maps(images), whole, atol=1e-6)
     handle.remove()
-    assert sizes == [3] * 6 + [len(images) - 3] * 6
+    rest = len(images) - 3
+    assert sizes == [3, 15, rest, 5 * rest]  # the second pass takes an image once a class, without a graph
 
 
 def test_shared_and_inplace_activations_give_the_same_maps(network, images):
@@ -150,8 +151,8 @@ def test_shared_and_inplace_activations_give_the_same_maps(network, images):
     assert torch.allclose(LICNN(other).attribute(images, 1), LICNN(network).attribute(images, 1), atol=1e-6)
 
 
-SWITCHES = {"normalise_gradient": False, "mask_last": True, "normalise_layers": True}
-SWITCHES |= {"interpolation": "bilinear", "softmax": False, "k": 3, "a": 0.0, "b": 0.0}
+SWITCHES = {"normalise_gradient": False, "mask_last": False, "normalise_layers": False}
+SWITCHES |= {"interpolation": "nearest", "softmax": False, "k": 3, "a": 0.0, "b": 0.0}
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -214,7 +215,7 @@ def test_activations_beside_the_first_ones_way_get_their_gradients(images):
 
 
 def test_steps_are_those_of_the_maps(network, images):
-    licnn = LICNN(network)
+    licnn = LICNN(network, "released_code")
     steps = licnn.steps(images[:1], 2)
     assert [step.max_c.shape[0] for step in steps] == [20, 10, 10]
     for step in steps:

@@ -1,5 +1,7 @@
 """What notebook 03 computes from maps and from blurred photographs, by closed forms."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,14 +9,15 @@ import pytest
 import torch
 
 from saliencylib.licnn import blur_figures, figures, results
-from saliencylib.licnn.blur import RADII, UNMODIFIED, Variant, rule_name
+from saliencylib.licnn.blur import RADII, REGION_SOURCES, UNMODIFIED, Variant, rule_name, top_classes
 from saliencylib.licnn.crops import authors, joined_pairs, photo_set, readable_credit
-from saliencylib.licnn.localisation import BASELINES, LICNN_VARIANTS, inside_minus_outside
+from saliencylib.licnn.localisation import SWITCHED, inside_minus_outside
 from saliencylib.licnn.method import LICNN, lateral_inhibition
 from saliencylib.licnn.sanity import randomisation_curves
 
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
+OTHERS = REGION_SOURCES[1:-1]
 OBJECT, BACKGROUND = (Variant("LICNN", 0.35, where, 10) for where in ("object", "background"))
 
 
@@ -35,10 +38,10 @@ def test_equations_match_and_would_not_with_another_zone(monkeypatch):
 
 
 def test_mach_bands_rise_at_every_edge():
-    rise = results.mach_band_rise(levels=5)
-    assert rise.n == 4 and rise.low > 1
+    rises = results.mach_band_rises(levels=5)
+    assert len(rises) == 4 and rises["rise"].min() > 1
     at_edge = lateral_inhibition(results.mach_bands(5)[None])[0, 7, [19, 10]].numpy()
-    assert rise.low < (at_edge[0] - at_edge[1]) * 5 < rise.high
+    assert (at_edge[0] - at_edge[1]) * 5 == pytest.approx(rises["rise"][0])
     discs = results.mach_discs(4, 5)
     assert discs.shape == (40, 40) and discs.unique().tolist() == results.mach_bands(4).unique().tolist()
 
@@ -52,10 +55,10 @@ def test_high_zones_are_the_quarter_with_the_highest_means():
 
 def test_switches_one_at_a_time_and_all(model, images):
     table, shares = results.switch_effects(model, images, torch.tensor([0, 1, 2]))
-    assert table["map"].tolist() == list(LICNN_VARIANTS) == list(shares)
+    assert table["map"].tolist() == [*SWITCHED, "LICNN, released code"] == list(shares)
     assert table["correlation"][0] == pytest.approx(1) and table["correlation"][1:].max() < 1 - 1e-6
-    kept = table.set_index("map")["locations kept, %"]
-    assert kept["LICNN, text"] == kept["LICNN, gradient not normalised"] < kept["LICNN"]
+    kept = table.set_index("map")["kept, %"]
+    assert kept["LICNN, text"] < kept["LICNN"] == kept["LICNN, released code"]
     assert shares["LICNN"].shape == (2, 3) and 100 * shares["LICNN"].mean() == pytest.approx(kept["LICNN"])
 
 
@@ -64,16 +67,37 @@ def test_terms_without_inhibition_keep_most(model, images):
     assert len(table) == 12 and table.groupby("terms")["kept"].mean().idxmax() == "no inhibition (a = b = 0)"
 
 
+def test_gates_change_at_borders_and_elsewhere_by_hand(model, images):
+    gate = torch.zeros(2, 4, 4, dtype=torch.bool)
+    gate[0, :2] = True
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
+    mask[:, :2, :2] = True
+    found = results._changes_at_borders(gate, mask)
+    # the object has 4 pairs across its border, 2 of them below it; the gate changes at all 4 pairs of rows
+    assert np.allclose(found, [[2 / 4, 2 / 20], [0, 0]])
+    objects = np.zeros((3, 32, 32), bool)
+    objects[:2, 4:20, 6:25] = True
+    table = results.border_changes(model, images, torch.tensor([0, 1, 2]), objects)
+    assert table["image"].tolist() == [0, 1] * 2, "a photograph without an object has no border"
+    assert table[["border", "elsewhere"]].stack().between(0, 1).all()
+
+
 def test_randomisation_is_judged_image_by_image(model, images):
-    methods = ["LICNN", "Gradient", "Guided Backprop"]
+    methods = ["LICNN", "Gradient", "Guided Backprop", "Edge detector"]
     falls = randomisation_curves(model, images, torch.tensor([0, 1, 2]), methods, seeds=[0, 1])
     for similarity in ("hog", "spearman"):
         area = falls.groupby("method")[similarity].mean()  # every image has as many stages and seeds
-        lost = results.similarity_lost(falls, similarity)
+        lost, nulls = results.similarity_lost(falls, similarity)
         assert lost.value == pytest.approx(1 - area["LICNN"]) and lost.n == 3 and lost.low < lost.value
+        edges, beyond = nulls["edge detector"]
+        assert edges.value == pytest.approx(0, abs=1e-9) and beyond.value == pytest.approx(lost.value)
         beside = results.similarity_beside_others(falls, similarity)
         assert list(beside) == ["Gradient"]
         assert beside["Gradient"].value == pytest.approx(area["LICNN"] - area["Gradient"])
+    table = results.similarity_table(falls.assign(classifier="small", scheme="cascading")).set_index("method")
+    first = falls[falls["stage"] == falls["stage"].iloc[0]]
+    expected = first.groupby("method")["hog"].mean()["Guided Backprop"]
+    assert table["hog, top third"]["Guided Backprop"] == pytest.approx(expected)
 
 
 def test_maps_by_stage_go_from_the_network_as_it_is_to_the_random_one(model, images):
@@ -90,6 +114,60 @@ def test_objects_stand_out_by_their_mean_inside_minus_outside(model, crops):
     found = results.object_contrasts(crops, maps, masks)
     assert np.allclose(found["inside minus outside"], inside_minus_outside(maps, masks))
     assert (found["centre Gaussian"] > 0).all() and found["area"].tolist() == [masks[0].mean()] * 5
+    effect, nulls = results.contrast_beside_controls(found)
+    recedes, _ = results.contrast_beside_controls(found, sign=-1)
+    own = found["inside minus outside"].mean()
+    assert effect.value == pytest.approx(own) == pytest.approx(-recedes.value) and effect.n == 5
+    centre, beyond = nulls["centre Gaussian"]
+    assert centre.value == pytest.approx(found["centre Gaussian"].mean())
+    assert beyond.value == pytest.approx(own - centre.value)
+
+
+def scores_of(values: dict[str, float], classifier: str = "net") -> pd.DataFrame:
+    """Localisation scores of 30 images of 10 classes; a map's AUC, energy and so on vary by image alike."""
+    rows = []
+    for name, value in values.items():
+        for i in range(30):
+            some = value + 0.001 * i
+            row = {"map": name, "image": f"p{i}", "label": i % 10, "area": 0.2 + 0.01 * i, "auc": some}
+            row |= {"pointing": value > 0.5, "energy": some - 0.1, "iou": some, "iou_area": some - 0.2}
+            rows.append(row | {"classifier": classifier})
+    return pd.DataFrame(rows)
+
+
+MAPS = {"LICNN": 0.8, "LICNN, no inhibition": 0.75, "centre Gaussian": 0.78, "random map": 0.5}
+MAPS |= {f"LICNN, no inhibition, times {c}": v for c, v in (("centre Gaussian", 0.79), ("random map", 0.7))}
+
+
+def test_emphasis_is_what_lies_above_a_map_that_knows_nothing():
+    scores = scores_of(MAPS)
+    effect, nulls = results.emphasis(scores, "AUC")
+    assert effect.value == pytest.approx(0.3145) and effect.n == 30
+    assert nulls["centre Gaussian"][1].value == pytest.approx(0.02)
+    effect, nulls = results.emphasis(scores, "energy")
+    assert effect.value == pytest.approx((0.7 + 0.0145) - (0.2 + 0.145))
+    pointing, nulls = results.emphasis(scores, "pointing")
+    assert pointing.value == pytest.approx(1 - 0.345) and nulls["random map"][0].value == pytest.approx(
+        -0.345
+    )
+
+
+def test_inhibition_gains_beside_a_control_in_its_place():
+    for metric in results.CONTRAST:
+        effect, nulls = results.inhibition_gain(scores_of(MAPS), metric)
+        assert effect.value == pytest.approx(0.05)
+        assert nulls["centre Gaussian"][0].value == pytest.approx(0.04)
+        assert nulls["random map"][1].value == pytest.approx(0.1)
+
+
+def test_localisation_tables_are_apart_by_classifier_and_size():
+    scores = pd.concat([scores_of(MAPS), scores_of(MAPS, "other")], ignore_index=True)
+    table = results.localisation_table(scores).set_index(["classifier", "map"])
+    assert len(table) == 2 * len(MAPS) and table.loc[("net", "LICNN"), "auc_minus_licnn"] == ""
+    assert table.loc[("other", "random map"), "auc_minus_licnn"].startswith("-0.3")
+    assert table.loc[("net", "LICNN"), "above"] == pytest.approx(0.3695)
+    sizes = results.localisation_by_area(scores, ["LICNN", "random map"])
+    assert sizes.groupby(["from", "to"])["n"].max().to_dict() == {(0.0, 0.25): 6, (0.25, 0.5): 24}
 
 
 # ---------------------------------------------------------------- photographs
@@ -124,9 +202,9 @@ def test_pairs_are_right_photographs_of_different_classes(model, crops):
 
 def drawn(variant: Variant, right: np.ndarray, area: float = 0.35) -> pd.DataFrame:
     number = np.arange(len(right))
-    columns = {"photograph": number, "name": number.astype(str)} | variant._asdict()
+    columns = {"name": number.astype(str), "label": number} | variant._asdict()
     columns |= {"rule": rule_name(variant.rule), "area": area, "top1": right, "top5": right}
-    return pd.DataFrame(columns | {"first": np.where(right, 1, 2), "set": "drawn"})
+    return pd.DataFrame(columns | {"first": np.where(right, 1, 2)})
 
 
 @pytest.fixture
@@ -134,7 +212,7 @@ def outcomes() -> pd.DataFrame:
     """Ten photographs: 0 to 7 are right as they are, 0 to 3 with the object blurred, 3 to 9 with the rest."""
     number = np.arange(10)
     parts = [drawn(UNMODIFIED, number < 8, 1.0), drawn(OBJECT, number < 4), drawn(BACKGROUND, number >= 3)]
-    for source in BASELINES:
+    for source in OTHERS:
         parts += [drawn(v._replace(source=source), number < 5) for v in (OBJECT, BACKGROUND)]
     return pd.concat(parts, ignore_index=True)
 
@@ -144,18 +222,19 @@ def test_share_kept_is_a_ratio_of_accuracies(outcomes):
     assert kept.value == 0.5 and 0.1 < kept.low < 0.5 < kept.high < 0.9 and kept.n == 10
     with pytest.raises(ValueError, match="no unmodified"):
         results.share_kept(outcomes.assign(top5=False), OBJECT)
-    with pytest.raises(ValueError, match="no rows for Variant.source='LICNN', rule='printed'"):
-        results.share_kept(outcomes, Variant("LICNN", "printed", "object", 10))
+    with pytest.raises(ValueError, match="no rows for Variant.source='LICNN', rule='released'"):
+        results.share_kept(outcomes, Variant("LICNN", "released", "object", 10))
 
 
 def test_changes_count_both_ways(outcomes):
     assert results.accuracy_change(outcomes, "top5", UNMODIFIED, BACKGROUND).value == pytest.approx(-10)
     turned = results.turned_photographs(outcomes, BACKGROUND)
-    assert turned["photograph"].tolist() == [0, 1, 2, 8, 9]
+    assert turned["name"].tolist() == ["0", "1", "2", "8", "9"]
     assert turned["right_before"].tolist() == [True, True, True, False, False]
     assert turned["before"].tolist() == [1, 1, 1, 2, 2] and turned["after"].tolist() == [2, 2, 2, 1, 1]
-    counts = results.turned_counts(outcomes, BACKGROUND, "all")
+    counts = results.turned_counts(outcomes, {"LICNN": BACKGROUND}, "all").iloc[0]
     assert (counts["wrong to right"], counts["right to wrong"], counts["n"], counts["p"]) == (2, 3, 10, 1)
+    assert counts["of the wrong, %"] == 100
     right = results.turned_right(outcomes, BACKGROUND)
     assert right.value == 2 and right.n == 10 and right.low == 0 and 4 < right.high < 6
 
@@ -166,14 +245,14 @@ def test_pairs_of_outcomes_are_photographs_that_have_both(outcomes):
     )
     both = pd.concat([outcomes, boxes], ignore_index=True)
     pair = UNMODIFIED, Variant("boxes", "boxes", "background", 10)
-    before, after = results.paired_outcomes(both, "top5", *pair)
-    assert before.tolist() == [True, False] and after.tolist() == [True, False]
+    before, after, labels = results.paired_outcomes(both, "top5", *pair)
+    assert before.tolist() == [True, False] and after.tolist() == [True, False] and labels.tolist() == [3, 8]
 
 
 def test_controls_that_were_not_measured_have_no_row(outcomes):
     table = results.control_changes(outcomes)
-    assert len(table) == 6 and (table["area before, %"] == 35).all()
-    own_background = table.set_index("comparison")["points"]["background: LICNN minus RC"]
+    assert len(table) == 2 * len(OTHERS) and (table["area before, %"] == 35).all()
+    own_background = table.set_index("comparison")["points"]["background: LICNN minus RC, 35%"]
     assert own_background == pytest.approx(20)  # 7 of 10 against 5 of 10
     assert results.region_worth(outcomes, "LICNN", "RC").value == own_background
     assert results.region_worth(outcomes, "RC", "LICNN").value == -own_background
@@ -181,18 +260,28 @@ def test_controls_that_were_not_measured_have_no_row(outcomes):
 
 def test_the_curve_holds_every_source_and_area(outcomes):
     curve = results.area_curve(outcomes, areas=(0.35,))
-    assert curve["source"].tolist() == ["LICNN", *BASELINES] and curve["area"].tolist() == [35] * 4
-    assert curve["accuracy"].tolist() == [70, 50, 50, 50] and (curve["low"] >= 0).all()
+    assert curve["source"].tolist() == ["LICNN", *OTHERS] and curve["area"].tolist() == [35] * 6
+    assert curve["accuracy"].tolist() == [70, 50, 50, 50, 50, 50] and (curve["low"] >= 0).all()
     title = blur_figures.accuracy_by_area({"natural": curve}, {"natural": 80.0}, "n = 10").get_suptitle()
-    assert "70 % in LICNN's region, 50 % in a random one" in title
+    assert "70 % in LICNN's region,\n50 % in a random one" in title
 
 
-def test_every_photograph_is_blurred_once_whatever_sets_it_is_in(model, photos):
-    natural, adversarial = {"drawn": np.array([0, 2])}, {"drawn": np.array([2, 4])}
-    found = results.blurred_sets(LICNN(model), {"drawn": photos}, natural, adversarial, [UNMODIFIED])
-    assert found["photograph"].tolist() == [0, 2, 4] and found["name"][1] == "photo 2"
-    assert found["natural"].tolist() == [True, True, False]
-    assert found["adversarial"].tolist() == [False, True, True]
+def test_accuracies_over_photographs_and_over_classes(outcomes):
+    two = outcomes.assign(label=(outcomes["label"] >= 8).astype(int))
+    first = results.blur_accuracies(two).iloc[0]
+    assert first[["top5", "n", "top5 by class"]].tolist() == [80, 10, 50], "classes of 8 and 2 photographs"
+
+
+def test_what_chooses_photographs_does_not_measure_them(model, seen):
+    other = seen.select([1, 2, 3, 4, 0])
+    other = replace(other, names=seen.names, labels=seen.labels, accepted=seen.accepted)
+    right = [np.array(flags) for flags in ([True, False, False, True, True], [False] * 4 + [True])]
+    found, chosen = results.cross_fitted(model, list(zip((seen, other), right, strict=True)), [UNMODIFIED])
+    assert found["name"].tolist() == ["photo 1 1", "photo 2 1"] + [f"photo {i} 2" for i in range(4)]
+    assert found["first"][0] == top_classes(model, [other.crops[1]])[0, 0]
+    assert found["first"][2] == top_classes(model, [seen.crops[0]])[0, 0]
+    assert chosen["wrong"].tolist() == [2, 4] and chosen["top-1, %"].tolist() == [60, 20]
+    assert chosen["top-1 on the other crop, %"].tolist() == [0, 50]
 
 
 # ---------------------------------------------------------------- figures
@@ -205,34 +294,49 @@ def test_figures_state_their_finding(outcomes, crops):
     shares = {"released code": np.full((4, 2), 0.3), "text": np.array([[0.2, 0.1], [0, 0], [0, 0], [0, 0]])}
     assert "text 3 of 4 layers" in figures.kept_locations(shares, "n = 2").get_suptitle()
     assert "11 times" in figures.figure_6().get_suptitle()
-    rows = [
-        {"map": name, "image": i, "pointing": True, "auc": 0.7, "energy": energy + 0.01 * i, "area": 0.2}
-        for name, energy in (("LICNN", 0.3), ("Grad-CAM", 0.6), ("centre Gaussian", 0.4))
-        for i in range(2)
-    ]
-    title = figures.localisation_forest(pd.DataFrame(rows), "n = 2").get_suptitle()
-    assert "Grad-CAM has the most energy" in title and "LICNN +0.1" in title
+    title = figures.localisation_forest(scores_of(MAPS), "n = 30").get_suptitle()
+    assert "LICNN sits best on the objects, AUC 0.81" in title and "centre Gaussian 0.79" in title
+    sizes = results.localisation_by_area(scores_of(MAPS), ["LICNN", "centre Gaussian"])
+    assert "LICNN has an AUC of 0.80" in figures.auc_by_area(sizes, "drawn").get_suptitle()
     number = np.arange(10)
     smaller = [
-        drawn(BACKGROUND._replace(radius=r, where=w), number < 7)
+        drawn(Variant("LICNN", "released", where, r), number < 7)
         for r in RADII
-        for w in ("background", "object")
+        for where in ("background", "object")
     ]
     both = pd.concat([outcomes[outcomes["source"] == ""], *smaller])
-    title = blur_figures.figure_15(both, "n = 10", "Natural", 0.35).get_suptitle()
+    title = blur_figures.figure_15(both, "n = 10", "Natural").get_suptitle()
     assert "top-5 80 %, 70 % with the background" in title
+
+
+def test_figures_of_the_background_state_what_it_costs():
+    rows = [
+        {"change": change, "before": 80.0, "points": -points, "low": -points - 1, "high": 1 - points}
+        for change, points in zip(blur_figures.BACKGROUND_WORDS, (9.0, 12.0, 11.0, 30.0), strict=True)
+    ]
+    table = pd.DataFrame(rows).assign(classifier="net")
+    title = blur_figures.background_lost(table, "n = 10").get_suptitle().replace("\n", " ")
+    assert "of 80 % top-5 accuracy, 9 points go when it is blurred and 30 when" in title
+    unclear = blur_figures.background_lost(table.assign(high=1), "n = 10").get_suptitle()
+    assert unclear.startswith("Changing the background costs no accuracy")
+    large = table.assign(**{"from": 0.5, "to": 1.0, "points": -1.0, "low": -2.0, "high": 0.5})
+    sizes = pd.concat([table.assign(**{"from": 0.0, "to": 0.5}), large])
+    title = blur_figures.background_lost_by_size(sizes, "n = 10").get_suptitle()
+    assert title == "Small objects lose most: 9 to 30 points, those that fill the picture 1 to 1"
+    equal = sizes.assign(points=-1.0, low=-2.0, high=0.5)
+    assert "by the share" in blur_figures.background_lost_by_size(equal, "n = 10").get_suptitle()
 
 
 def test_the_title_of_the_controls_names_what_is_clear_at_every_area():
     rows = [
-        ("background: LICNN minus RC", -9, -12, -5),
+        ("background: LICNN minus RC, 35%", -9, -12, -5),
         ("background: LICNN minus RC, area of the boxes", -3, -5, -1),
-        ("background: LICNN minus random", 20, 15, 25),
-        ("background: LICNN minus centre Gaussian", 9, 5, 13),
+        ("background: LICNN minus LICNN, released code, 35%", 20, 15, 25),
+        ("background: LICNN minus centre Gaussian, 35%", 9, 5, 13),
         ("background: LICNN minus boxes, area of the boxes", 1, -2, 4),
-        ("object: LICNN minus random", -24, -29, -20),
+        ("object: LICNN minus random map, 35%", -24, -29, -20),
     ]
     controls = pd.DataFrame(rows, columns=["comparison", "points", "low", "high"])
-    title = "LICNN's region keeps more than random and centre Gaussian, less than RC"
+    title = "LICNN's region keeps more than LICNN, released code and centre Gaussian, less than RC"
     assert blur_figures.regions_beaten(controls) == title
     assert blur_figures.regions_beaten(controls[4:]).endswith("nor clearly less than others")

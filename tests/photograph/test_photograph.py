@@ -144,11 +144,11 @@ def test_classes_and_blur_effects_are_those_of_the_blur_experiment(model):
     assert table.loc[0, "a"] == f"espresso {probabilities[0].max():.1%}" and len(table) == 5
     y, x = np.mgrid[-1 : 1 : crop.height * 1j, -1 : 1 : crop.width * 1j]
     centred = np.exp(-2 * (x**2 + y**2))
-    effects = views.blur_effects(model, crop, centred, 0.35).set_index(["region", "picture"])
+    effects = views.blur_effects(model, crop, centred).set_index(["region", "picture"])
     assert len(effects) == 1 + 2 * 4
     before = effects.loc[("", "as it is")]
     assert before["first"] == "espresso" and before["probability"] == before["before"]
-    by_hand = blurred(crop, object_region(centred, 0.35), 10, "object")
+    by_hand = blurred(crop, object_region(centred), 10, "object")
     expected = views.likeliest_classes(model, [by_hand])[1].max()
     assert effects.loc[("LICNN", "object blurred"), "probability"] == pytest.approx(expected, abs=1e-5)
 

@@ -81,7 +81,8 @@ def test_run_folder_is_joined_and_judged(tmp_path, monkeypatch):
     assert joined.loc["SM-D1", "verdict"] == "holds"
     assert joined.loc["SM-D1", "p_holm"] == pytest.approx(0.02)
     assert joined.loc["SM-D2", "verdict"] == "undecided"
-    assert (joined.loc["LI-X1a", ["verdict", "remark"]] == ["not judged", "being redone"]).all()
+    nobody = ["not judged", "no notebook of this run measured it"]
+    assert (joined.loc["LI-X1a", ["verdict", "remark"]] == nobody).all()
     shown = claims.readable(joined.reset_index()).set_index("id")
     assert shown.loc["SM-X1", "verdict"] == "not judged: too long"
     assert shown.loc["SM-D2", "verdict"] == "undecided: smallest visible effect 1.5"

@@ -2,7 +2,7 @@
 drawn photographs, and VGG-16's layers with few channels and random weights."""
 
 import copy
-import dataclasses
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -14,8 +14,7 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch import nn
 
-from saliencylib.data import photosets
-from saliencylib.licnn import blur, classifiers
+from saliencylib.licnn import blur, classifiers, results
 from saliencylib.places import ROOT
 from saliencylib.study import claims
 from saliencylib.study.settings import SETTINGS
@@ -23,14 +22,26 @@ from saliencylib.study.settings import SETTINGS
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
 SMALL = {
-    "examples": 3,
-    "shown_count": 2,
-    "composites": 3,
+    "classifiers": {"vgg16": None},
+    "examples": None,
+    "pictures": {
+        **dict.fromkeys(("steps", "figure_11", "figure_13", "figure_22"), ("0000000000000000",)),
+        **dict.fromkeys(("figure_4", "figure_5", "figure_9", "methods"), ("0000000000000001",)),
+    },
+    "people": ("nips2017_dev",),
+    "objects": ("nips2017_dev",),
+    "slow": 2,
+    "grid": 3,
+    "pairs": 3,
+    "terms": 3,
     "sanity_images": 2,
+    "stages": 2,
     "seeds": 1,
-    "methods": ("LICNN", "Gradient"),
-    "digits": {"train": 40, "test": 20, "epochs": 1, "shrink": 4},
+    "sanity": {"vgg16": ("LICNN", "Edge detector", *results.OTHERS_COMPARED)},
+    "digits": {"networks": ("alexnet",), "train": 40, "test": 20, "epochs": 1, "shrink": 4, "seeds": 1},
+    "vgg": None,
 }
+SETS = {"imagenet_val_50000": 3, "imagenet-a": 3, "imagenet_val": 4, "nips2017_dev": 8}
 
 
 def thin_vgg16(name: str) -> nn.Module:
@@ -46,15 +57,44 @@ def drawn(rng: np.random.Generator) -> Image.Image:
     return coarse.resize((400, 300), Image.Resampling.BICUBIC)
 
 
+def stems(name: str, count: int) -> list[str]:
+    """File names of a set's stand-in; some of nips2017_dev are those around whose people, or objects of no
+    class, we drew boxes."""
+    if name != "nips2017_dev":
+        return [f"{name}_{number}" for number in range(count)]
+    folder = ROOT / "saliencylib" / "data"
+    tables = [pd.read_csv(folder / f"{t}.csv", dtype=str) for t in ("people", "unknown_objects")]
+    boxed = [s for t in tables for s in t.query("set == 'nips2017_dev'")["photograph"].unique()[: count // 4]]
+    return [*boxed, *(f"{number:016x}" for number in range(count - len(boxed)))]
+
+
+def write_set(root: Path, name: str, pictures: list[Image.Image], labels: list[int]) -> None:
+    """A set in its official layout: a folder a synset, or a folder of images beside their labels.csv."""
+    rows = []
+    for stem, picture, label in zip(stems(name, len(pictures)), pictures, labels, strict=True):
+        synset = ImageNetInfo().label_names()[label]
+        kind = {"imagenet-a": "jpg", "nips2017_dev": "png"}.get(name, "JPEG")
+        by_csv = name in ("imagenet_val", "nips2017_dev")
+        path = root / name / ("images" if by_csv else synset) / f"{stem}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+        rows.append(
+            {"file": path.name, "wnid": synset, "index": label, "width": picture.width}
+            | {"height": picture.height, "boxes": "0.2 0.3 0.7 0.8", "author": "A. Author", "url": "page"}
+        )
+    if by_csv:
+        pd.DataFrame(rows).to_csv(root / name / "labels.csv", index=False)
+
+
 @pytest.fixture
 def official_layout(tmp_path, monkeypatch):
     """The data root; whatever class the random network sees in a photograph is the right one."""
     root, rng = tmp_path / "data", np.random.default_rng(0)
     torch.manual_seed(0)
     network = thin_vgg16("vgg16")
-    pictures, own = [drawn(rng) for _ in range(6)], photosets.photographs()
+    pictures = [drawn(rng) for _ in range(sum(SETS.values()))]
     model = classifiers.as_classifier(copy.deepcopy(network))
-    crops = [model.preprocess.cut(p) for p in (*pictures, *(own.image(i) for i in range(len(own))))]
+    crops = [model.preprocess.cut(picture) for picture in pictures]
     with torch.no_grad():
         logits = model(torch.stack([model.preprocess.normalise(crop) for crop in crops]))
         for random in (network, model):  # without the mean, so that classes differ
@@ -62,20 +102,16 @@ def official_layout(tmp_path, monkeypatch):
     first = blur.top_classes(model, crops)[:, 0].tolist()
     (root / "weights").mkdir(parents=True)
     torch.save(network.state_dict(), root / "weights" / "vgg16.pth")
-    for number, (picture, index) in enumerate(zip(pictures, first, strict=False)):
-        name = ("imagenet_val_50000", "JPEG") if number < 3 else ("imagenet-a", "jpg")
-        path = root / name[0] / ImageNetInfo().label_names()[index] / f"{name[0]}_{number}.{name[1]}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
-    known = dataclasses.replace(own, accepted=[(index,) for index in first[len(pictures) :]])
-    monkeypatch.setattr(photosets, "photographs", lambda: known)
+    for name, count in SETS.items():
+        write_set(root, name, pictures[:count], first[:count])
+        del pictures[:count], first[:count]
     monkeypatch.setattr(torchvision.models, "get_model", thin_vgg16)
     monkeypatch.setenv("SALIENCY_DATA", str(root))
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path / "results"))
     return tmp_path
 
 
-def test_paper_profile_runs_on_the_official_layout(official_layout, monkeypatch):
+def test_paper_profile_judges_what_mini_judges_on_the_official_layout(official_layout, monkeypatch):
     settings = SETTINGS["03_licnn"]
     monkeypatch.setitem(settings, "paper-short", settings["paper-short"] | SMALL)
     notebook = nbformat.read(ROOT / "notebooks" / "03_licnn.ipynb", as_version=4)
@@ -86,13 +122,12 @@ def test_paper_profile_runs_on_the_official_layout(official_layout, monkeypatch)
             if "parameters" in cell.metadata.get("tags", []):
                 namespace |= {"profile": "paper", "schedule": "short", "device": "cpu"}
     tables = official_layout / "results" / "paper-short" / "tables"
-    measured = pd.read_csv(tables / "03_claims.csv").set_index("id")
-    expected = claims.table().query("paper == 'LICNN'")["id"]
-    assert set(measured.index) == set(expected)
-    assert set(measured["reason"].dropna()) == {"being redone"}
+    measured = pd.read_csv(tables / "03_claims.csv").query("part == 'effect'").set_index("id")
+    assert set(measured.index) == set(claims.table().query("paper == 'LICNN'")["id"])
+    assert measured["measured"].notna().all() and measured["reason"].isna().all()
+    assert set(measured["source"]) == {"paper", "real"}
     blurred = measured.loc[["LI-F15a", "LI-F15o", "LI-F15b", "LI-F16"]]
     assert (blurred["source"] == "paper").all() and (blurred["n"] == 3).all()
-    assert measured.loc["LI-F15b", "data"] == "ImageNet-A (imagenet_a), vgg16"
-    rows = pd.read_csv(tables / "03_figure_15_adversarial.csv", keep_default_na=False)
-    assert set(rows.query("source == 'LICNN' and radius == 2")["rule"]) == {"printed rule"}
+    assert measured.loc["LI-F15b", "data"] == "imagenet_a, vgg16"
+    assert (measured.loc[["LI-X6", "LI-X8"], "data"] == "imagenet_val, official boxes, vgg16").all()
     assert namespace["model"](torch.zeros(1, 3, 224, 224)).shape == (1, 1000)

@@ -111,7 +111,7 @@ def test_partial_sets_are_refused(tmp_path):
         "salicon_2015_fixations  absent    by hand" in text
         and "accept the terms at http://salicon.net" in text
     )
-    assert "./run_all.sh data stl10 imagenet_a vgg16 brings them" in text
+    assert "./run_all.sh data stl10 osie imagenet_val imagenet_a nips2017_dev vgg16" in text
 
 
 def test_with_download_only_what_nobody_can_fetch_refuses(tmp_path, monkeypatch):

@@ -170,9 +170,10 @@ def test_download_fetches_what_is_missing_and_the_classifiers_weights_only_when_
     monkeypatch.setattr(run, "load_classifier", lambda name, download: fetched.append((name, download)))
     paper = ["--profile", "paper", "--schedule", "short", "--device", "cpu", "--only", "03"]
     assert run.main(paper) == 2 and fetched == []
-    assert "./run_all.sh data imagenet_a vgg16 brings them" in capfd.readouterr().err
+    assert "./run_all.sh data osie imagenet_val imagenet_a nips2017_dev vgg16" in capfd.readouterr().err
     run.main([*paper, "--download"])
-    assert fetched == ["imagenet_a", "vgg16", ("vgg16", True)]
+    sets = ["osie", "imagenet_val", "imagenet_a", "nips2017_dev", "vgg16"]
+    assert fetched == [*sets, ("vgg16", True)]
 
 
 def test_what_is_printed_at_the_end_comes_from_this_run(notebooks, capfd):

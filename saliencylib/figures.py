@@ -42,8 +42,9 @@ def new(width: float, height: float, rows: int = 1, cols: int = 1, **options) ->
 
 def finish(figure: Figure, title: str, below: str) -> Figure:
     """Give a figure its title, which states the finding, and the lines below that say n, seeds and data."""
-    fitting = round(15 * figure.get_figwidth())
-    below = "\n".join(textwrap.fill(line, fitting) for line in below.split("\n"))
+    width = figure.get_figwidth()
+    below = "\n".join(textwrap.fill(line, round(15 * width)) for line in below.split("\n"))
+    title = "\n".join(textwrap.fill(line, round(11.5 * width)) for line in title.split("\n"))
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.supxlabel(below, x=0.01, ha="left", fontsize=7.5, color="0.35")
     return figure
@@ -225,11 +226,13 @@ def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
                 bars = axes.barh(summary["paper"], counts, left=left, label=column, **style)
                 axes.bar_label(bars, [f"{count}" if count else "" for count in counts], label_type="center")
                 left += counts
-    holding = int(summary.get("holds", pd.Series(0)).sum())
+    counted = {name: int(summary[name].sum()) for name in ("holds", "does not hold") if name in summary}
+    open_ones = int(left.sum()) - sum(counted.values())
     axes.set(xlabel="claims", ylabel="paper")
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     note = "hatched: embedded data, which only show that the machinery works"
-    title = f"{holding} of {int(left.sum())} claims hold in this run"
+    title = f"{counted.get('holds', 0)} claims hold and {counted.get('does not hold', 0)} do not; "
+    title += f"{open_ones} others are open, not judged, or judged on made data"
     return finish(figure, title, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
 
 

@@ -171,13 +171,15 @@ def background_lost_by_size(by_size: pd.DataFrame, what: str) -> Figure:
         low=-table["high"],
         high=-table["low"],
     )
-    small, large = (
-        table[table["from"] == edge]["lost"] for edge in (table["from"].min(), table["from"].max())
+    lost = table.set_index(["change", "from"])["lost"].unstack()
+    soft, foreign = (
+        lost.loc[name] for name in ("background blurred, radius 10", "background of another class")
     )
     title = "What a changed background costs, by the share of the picture that the boxes take"
-    if small.min() > large.max():
-        title = f"Small objects lose most: {small.min():.0f} to {small.max():.0f} points, "
-        title += f"those that fill the picture {large.min():z.0f} to {large.max():z.0f}"
+    if lost.iloc[:, 0].min() > lost.iloc[:, -1].max():
+        title = f"Small objects lose most: {soft.iloc[0]:.0f} points when all else is blurred, "
+        title += f"{foreign.iloc[0]:.0f} when it is of another class; large ones "
+        title += f"{soft.iloc[-1]:z.0f} and {foreign.iloc[-1]:z.0f}"
     below = f"{what}; bars: 95 % intervals over classes"
     options = {"panels": "panel", "width": 10}
     return forest(table, "lost", "boxes", "top-5 lost, points", title, below, **options)

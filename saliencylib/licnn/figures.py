@@ -12,7 +12,7 @@ from torch import Tensor, from_numpy
 
 from saliencylib import stats
 from saliencylib.figures import PALETTE, finish, forest, greyed, grid, lines, new, picture
-from saliencylib.licnn.attribution import EDGE_DETECTOR, METHODS
+from saliencylib.licnn.attribution import EDGE_DETECTOR
 from saliencylib.licnn.blur import object_region, rule_name
 from saliencylib.licnn.localisation import CONTROLLED, CONTROLS
 from saliencylib.licnn.method import LayerSteps, lateral_inhibition
@@ -160,10 +160,9 @@ def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
         for column, name in {"inside minus outside": "LICNN", **{c: c for c in CONTROLS}}.items():
             mean = stats.mean_interval(part[column], "images", (-1, 1))
             rows.append({"objects": f"{kind} (n = {len(part)})", "map": name} | mean.row())
-    judged = "unknown" if "unknown" in set(found["objects"]) else found["objects"].iloc[0]
-    licnn, centre = found.loc[found["objects"] == judged, ["inside minus outside", "centre Gaussian"]].mean()
-    title = f"On objects without a class ({judged}) LICNN stands out by {licnn:+.2f},\n"
-    title += f"a centre Gaussian by {centre:+.2f}"
+    means = found.groupby("objects", sort=False)[["inside minus outside", "centre Gaussian"]].mean()
+    told = [f"{kind} {licnn:+.2f}, {centre:+.2f}" for kind, (licnn, centre) in means.T.items()]
+    title = f"How far LICNN and a centre Gaussian stand out on objects without a class:\n{'; '.join(told)}"
     label = "mean inside minus outside the object, share of the map's maximum"
     below = f"{what}; bars: 95 % t intervals"
     return forest(pd.DataFrame(rows), "value", "objects", label, title, below, colours="map")
@@ -179,11 +178,13 @@ def localisation_forest(scores: pd.DataFrame, what: str) -> Figure:
         for (classifier, name), part in scores.groupby(["classifier", "map"], sort=False):
             found = stats.grouped_interval(part[column].astype(float), part["label"]).row()
             rows.append({"map": name, "classifier": classifier, "score": panel} | found)
-    main = scores[scores["classifier"] == scores["classifier"].iloc[0]].groupby("map")["auc"].mean()
-    title = f"{main.idxmax()} sits best on the objects, AUC {main.max():.2f}; "
-    title += f"LICNN {main['LICNN']:.2f}, a centre Gaussian {main['centre Gaussian']:.2f}"
+    means = scores.groupby(["classifier", "map"], sort=False)["auc"].mean().unstack()
+    told = [
+        f"{name} {m['LICNN']:.2f}, {m['centre Gaussian']:.2f}, {m['RC']:.2f}" for name, m in means.iterrows()
+    ]
+    title = f"AUC of LICNN, of a centre Gaussian and of RC: {'; '.join(told)}"
     area = f"objects cover {scores['area'].mean():.0%} of the pictures"
-    below = f"{what}; title: {scores['classifier'].iloc[0]}; {area}; bars: 95 % intervals over classes"
+    below = f"{what}; {area}; bars: 95 % intervals over classes"
     options = {"panels": "score", "colours": "classifier", "zero": None, "width": 10}
     figure = forest(pd.DataFrame(rows), "value", "map", "", title, below, **options)
     for axes, nothing in zip(figure.axes, (0, 0.5, 0), strict=True):
@@ -220,10 +221,14 @@ def figure_12(results: pd.DataFrame, what: str) -> Figure:
     """Figure 12: similarity to the original map by stage, a line a method, with bands of 95 % each."""
     names = dict(zip(SIMILARITIES, ("HOG", "Spearman, absolute", "Spearman, signed"), strict=True))
     table = pd.concat([_by_stage(results, column).assign(panel=name) for column, name in names.items()])
-    last = results[results["stage"] == results["stage"].iloc[-1]].groupby("method")["hog"].mean()
-    rivals = last[[name for name in last.index if name in METHODS and name != "LICNN"]]
-    title = f"With all weights random LICNN's HOG similarity is {last['LICNN']:.2f}, "
-    title += f"other methods' {rivals.mean():.2f} on average"
+    last = results[results["stage"] == results["stage"].iloc[-1]]
+    last = last.groupby("method")[["hog", "spearman"]].mean()
+    told = [
+        f"{name} {hog:z.2f} and {rank:z.2f}"
+        for name, (hog, rank) in last.T.items()
+        if name in ("LICNN", "Grad-CAM", "Guided Backprop")
+    ]
+    title = f"Similarity left when all weights are random, by HOG and by rank: {', '.join(told)}"
     below = f"{what}; bands: 95 % t intervals over photographs"
     labels = "randomised from the output down to", "similarity to the original map"
     several = results["image"].nunique() > 2

@@ -320,9 +320,14 @@ def own_half_table(halves: pd.DataFrame) -> pd.DataFrame:
         per_pair = part.groupby(["map", "pair"])[["energy", "pointing"]].mean()
         for name in HALVED:
             energy, pointing = (per_pair.loc[name, column].to_numpy() for column in ("energy", "pointing"))
-            found = [stats.mean_interval(values, "pairs", (0, 1)) for values in (energy, pointing)]
+            found = [
+                str(stats.mean_interval(values, "pairs", (0, 1)))
+                if np.ptp(values)
+                else f"{values[0]:g} in all"
+                for values in (energy, pointing)
+            ]
             against = "" if name == "LICNN" else str(own_half_difference(part, name, "LICNN"))
-            rows.append((classifier, name, *map(str, found), against, len(energy)))
+            rows.append((classifier, name, *found, against, len(energy)))
     columns = ["classifier", "map", "share in the own half", "highest value in the own half"]
     return pd.DataFrame(rows, columns=[*columns, "share minus LICNN's", "pairs"])
 

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Sets up the environment, then runs the study or its tests; ./run_all.sh --help lists the options.
 set -eu
-if [ "${1:-}" = "photo" ] && [ -f "${2:-}" ]; then # a file named from wherever this is called
-    set -- "$1" "$(cd "$(dirname "$2")" && pwd)/$(basename "$2")" "${@:3}"
-fi
-cd "$(dirname "$0")"
+# The working folder stays the caller's, so that relative paths, given or printed, are right there.
+root="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)"
+case "$root" in
+    *:*)
+        echo "run_all.sh: $root has a colon, at which Python splits lists of paths: rename the folder" >&2
+        exit 2
+        ;;
+esac
 
 find_python() {
     for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do
@@ -17,7 +21,8 @@ find_python() {
     exit 2
 }
 
-make_venv() {
+make_venv() (
+    cd -- "$root"
     wanted="$(cksum pyproject.toml constraints.txt)"
     if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
         return
@@ -30,7 +35,7 @@ make_venv() {
         exit 2
     }
     echo "$wanted" >.venv/installed
-}
+)
 
 export PYTHONHASHSEED="${PYTHONHASHSEED:-0}"
 export CUBLAS_WORKSPACE_CONFIG="${CUBLAS_WORKSPACE_CONFIG:-:4096:8}"
@@ -39,7 +44,7 @@ export NVIDIA_TF32_OVERRIDE="${NVIDIA_TF32_OVERRIDE:-0}"
 # Large pages for torch's large tensors: without them a third of a training step is spent on page faults.
 export THP_MEM_ALLOC_ENABLE="${THP_MEM_ALLOC_ENABLE:-1}"
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1073741824}" MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-1073741824}"
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
 venv=yes
 for argument in "$@"; do
@@ -57,11 +62,11 @@ case "${1:-}" in
     test | compare | site | photo | assignments) ;;
     data) # what fetches and builds nothing needs no packages
         for argument in "$@"; do
-            case "$argument" in -h | --help | --list) exec "$python" -m saliencylib.data.get "${@:2}" ;; esac
+            case "$argument" in -h | --help | --list) exec "$python" -P -m saliencylib.data.get "${@:2}" ;; esac
         done
         ;;
     *)
-        "$python" -m saliencylib.study.plan "$@"
+        "$python" -P -m saliencylib.study.plan "$@"
         for argument in "$@"; do
             case "$argument" in -h | --help) exit 0 ;; esac
         done
@@ -69,18 +74,22 @@ case "${1:-}" in
 esac
 if [ "$venv" = yes ]; then
     make_venv "$python"
-    python=.venv/bin/python
-    PATH="$PWD/.venv/bin:$PATH"
+    python="$root/.venv/bin/python"
+    PATH="$root/.venv/bin:$PATH"
 fi
 
 case "${1:-}" in
     test) ;;
-    compare | site) exec "$python" -m "saliencylib.study.$1" "${@:2}" ;;
-    data) exec "$python" -m saliencylib.data.get "${@:2}" ;;
-    assignments) exec "$python" notebooks/assignments/prove.py "${@:2}" ;;
-    *) exec "$python" -m saliencylib.study.run "$@" ;;
+    compare | site) exec "$python" -P -m "saliencylib.study.$1" "${@:2}" ;;
+    data) exec "$python" -P -m saliencylib.data.get "${@:2}" ;;
+    assignments) exec "$python" "$root/notebooks/assignments/prove.py" "${@:2}" ;;
+    *) exec "$python" -P -m saliencylib.study.run "$@" ;;
 esac
 
+for variable in SALIENCY_DATA SALIENCY_CACHE; do # the tests and the kernels have other working folders
+    case "${!variable:-}" in "" | /* | "~"*) ;; *) export "$variable=$PWD/${!variable}" ;; esac
+done
+cd -- "$root"
 SALIENCY_RESULTS="$(mktemp -d)"
 export SALIENCY_RESULTS
 trap 'rm -rf "$SALIENCY_RESULTS"' EXIT

@@ -1,8 +1,7 @@
 """Where things lie: the project, the data root, the cache, and what runs write.
 
 Needs nothing but Python itself. ``HOME`` is the project's folder, or, where the library was installed without
-it, ``.saliencylib`` in the user's. A relative path in an environment variable is taken from there, so that
-notebooks, tests and the command line mean one place.
+it, ``.saliencylib`` in the user's; what no environment variable places lies below it.
 """
 
 import os
@@ -27,5 +26,17 @@ def results_root() -> Path:
     return _from_environment("SALIENCY_RESULTS", "results")
 
 
+def given(path: str | Path) -> Path:
+    """A path that a user gave, absolute: from the working folder on, with ``~`` for the user's own."""
+    return Path(os.path.expanduser(path)).absolute()
+
+
+def environment() -> dict[str, str]:
+    """The variables of the three folders, for a process whose working folder is another."""
+    roots = {"SALIENCY_DATA": data_root(), "SALIENCY_CACHE": cache_root(), "SALIENCY_RESULTS": results_root()}
+    return {variable: str(root) for variable, root in roots.items()}
+
+
 def _from_environment(variable: str, default: str) -> Path:
-    return HOME / Path(os.environ.get(variable) or default).expanduser()
+    value = os.environ.get(variable)
+    return given(value) if value else HOME / default

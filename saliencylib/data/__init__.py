@@ -20,7 +20,6 @@ NAMES = {
     "clothing96": "saliencylib.data.images",
     "downscaled": "saliencylib.data.images",
     "named_objects": "saliencylib.data.images",
-    "pascal_masks": "saliencylib.data.images",
     "rc_reference": "saliencylib.data.images",
     "stl10": "saliencylib.data.images",
     "tinyimagenet10": "saliencylib.data.images",

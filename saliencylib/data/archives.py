@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from saliencylib.data.folders import is_left_behind, names_below
 from saliencylib.data.registry import DataInvalid
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
@@ -66,16 +67,18 @@ class _Content:
 
 
 def _everything(archive: Path) -> Iterator[tuple[str, _Content]]:
-    """All files, with their names below the top folder."""
+    """All files but those left behind, with their names below the top folder."""
     if archive.is_dir():
-        for path in sorted(path for path in archive.rglob("*") if path.is_file()):
-            yield path.relative_to(archive).as_posix(), _Content(archive, path.read_bytes, False)
+        for name in names_below(archive):
+            yield name, _Content(archive, (archive / name).read_bytes, False)
         return
     top = None
     for name, is_folder, content in _in_zip(archive) if zipfile.is_zipfile(archive) else _in_tar(archive):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in (path.parts or [""])[0]:
             raise DataInvalid(f"{archive} has a name that leads out of it, {name!r}; {FETCH_AGAIN}.")
+        if any(map(is_left_behind, path.parts)):
+            continue
         if top is None:  # all that comes below this folder is named without it
             top = f"{path.parts[0]}/" if path.parts and (is_folder or len(path.parts) > 1) else ""
         if not is_folder:

@@ -16,6 +16,7 @@ from saliencylib.data.building import (
     put_table,
     understood,
 )
+from saliencylib.data.folders import names_below
 from saliencylib.data.registry import DataInvalid
 
 IMAGENET_VAL_NAMES = Path(__file__).with_name("imagenet_val.txt")
@@ -94,8 +95,7 @@ def _validation_images(
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Those photographs of a source that have one of these names."""
     if sources[source].is_dir():  # of 50,000 files only those that are wanted should be read
-        below = (path for path in sources[source].rglob("*.JPEG") if path.name in names)
-        wanted = [path.relative_to(sources[source]).as_posix() for path in below]
+        wanted = [name for name in names_below(sources[source]) if PurePosixPath(name).name in names]
         found = ((PurePosixPath(name), content) for name, content in members_of(sources[source], wanted))
     else:
         found = members("imagenet_val", source, sources)
@@ -124,22 +124,6 @@ def build_rc_reference(sources: Archives, target: Path) -> None:
     for path, content in photographs_among(members("rc_reference", "benchmark", sources)):
         if path.parent.name in ("Imgs", "Saliency"):
             put(target / path.relative_to("Data"), content)
-
-
-def build_pascal_masks(sources: Archives, target: Path) -> None:
-    """``NAME.jpg`` and ``NAME.png``: PASCAL-S's photographs in full size and their graded object masks."""
-    found = set()
-    for path, content in photographs_among(members("pascal_masks", "photographs", sources)):
-        put(target / path.name, content)
-        found.add(path.name)
-    alone = {
-        PurePosixPath(name).stem for name in found if not {f"{name[:-4]}.jpg", f"{name[:-4]}.png"} <= found
-    }
-    if alone:
-        raise DataInvalid(
-            f"{sources['photographs']} lacks the photograph or the mask of {min(alone)} and "
-            f"{len(alone) - 1:,} more; delete it and run ./run_all.sh data again."
-        )
 
 
 def _rows(content: bytes) -> list[dict[str, str]]:

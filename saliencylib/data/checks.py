@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from saliencylib.data import fixations, images, photosets
-from saliencylib.data.manifest import MARKER
+from saliencylib.data.folders import names_below
 from saliencylib.data.registry import DataSet, entry_of
 from saliencylib.data.states import read_marker, state_of
 
@@ -14,13 +14,14 @@ from saliencylib.data.states import read_marker, state_of
 def fingerprint(name: str) -> str:
     """SHA-256 over the sorted names and sizes of the set's files, which are not read; "" if it is absent.
 
-    The builder's marker does not count: the same files have the same fingerprint wherever they come from.
+    What does not belong to it (the builder's marker, hidden files) does not count: the same files have the
+    same fingerprint wherever they come from.
     """
     entry = entry_of(name)
     if not entry.present():
         return ""
-    inside = [path for path in entry.folder.rglob("*") if path.is_file() and path.name != MARKER]
-    inside = [entry.folder] if entry.single else inside
+    inside = [entry.folder / name for name in names_below(entry.folder)]
+    inside = [entry.folder] if entry.single else [path for path in inside if path.is_file()]
     digest = hashlib.sha256()
     for path in sorted(inside if entry.kind == "real" else entry.paths):
         digest.update(f"{path.relative_to(entry.folder).as_posix()}\0{path.stat().st_size}\n".encode())

@@ -16,8 +16,8 @@ from saliencylib.data.images import (
     images_below,
     images_called,
     in_threads,
-    opened,
     pixels_in,
+    read_in,
 )
 from saliencylib.data.registry import REGISTRY, DataInvalid, DataSet, choose
 
@@ -168,7 +168,10 @@ class SaliconSet(FixationSet):
     kind: str = ""
 
     def maps(self, height: int, width: int) -> np.ndarray:
-        """float32 (N, height, width) in [0, 1]: the stored maps / 255, stretched bilinear, antialiased."""
+        """float32 (N, height, width) in [0, 1], stretched bilinear, antialiased.
+
+        The stored maps are scaled by the depth of their format: 8 or 16 bits, or floating point from 0 to 1.
+        """
         maps = in_threads(partial(_stretched, size=(width, height), mode="L"), self.map_paths)
         return np.array(maps, np.float32).reshape(-1, height, width) / 255
 
@@ -208,8 +211,7 @@ def salicon(split: str, edition: str, kind: str) -> SaliconSet:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with opened(path) as image:
-        return image.size
+    return read_in(path, lambda image: image.size)
 
 
 def _salicon_points(path: Path, kind: str, entry: DataSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

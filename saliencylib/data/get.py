@@ -28,7 +28,7 @@ from saliencylib.data.states import (
     marker_path,
     state_of,
 )
-from saliencylib.places import data_root
+from saliencylib.places import data_root, given
 
 VERSION = 1  # of what builders make
 ACCEPTED = "accepted_terms.txt"
@@ -75,7 +75,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument(
         "--from",
         dest="folder",
-        type=Path,
+        type=given,
         metavar="FOLDER",
         help="take archives that were fetched before from here, by their names",
     )

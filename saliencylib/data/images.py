@@ -5,8 +5,7 @@ decode. Whatever is wrong with a file is raised as ``DataNotFound`` or ``DataInv
 names the file, what was expected, and what to do. A wrong argument (an unknown split) is a ``ValueError``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,16 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from saliencylib.data.folders import entries_in
+from saliencylib.data.metadata import read_picture
 from saliencylib.data.registry import REGISTRY, DataInvalid, DataNotFound, DataSet, choose
 from saliencylib.stats import evenly
 
 STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 TINYIMAGENET10_CLASSES = tuple("bird boat car cat dog frog hoofed monkey truck wild_beast".split())
 CLOTHING96_CLASSES = tuple("dress hat longsleeve outwear pants shirt shoes shorts skirt t-shirt".split())
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF, and a value
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +48,10 @@ class ImageFiles:
         return replace(self, **cut, **{name: v[kept] for name, v in held if isinstance(v, np.ndarray)})
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file, opened. Raises DataNotFound where it is absent, DataInvalid for no whole image."""
+def read_in(path: Path, read: Callable[[Image.Image], Any]) -> Any:
+    """read(image) of an image file. Raises DataNotFound for an absent one, DataInvalid for no whole image."""
     try:
-        with Image.open(path) as image:
-            yield image
+        return read_picture(path, read)
     except FileNotFoundError as error:
         raise DataNotFound(
             f"{path} is missing, expected an image; put it back, or fetch its set again."
@@ -64,13 +64,33 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def image_in(path: Path, mode: str = "RGB", size: tuple[int, int] | None = None) -> Image.Image:
-    """The image of a file in a mode of Pillow's. Raises DataInvalid unless it has the (width, height)."""
-    with opened(path) as file:
-        image = file.convert(mode)
+    """The image of a file, "RGB" or grey ("L"), from 0 to 255 by the depth of its format.
+
+    A grey one of more than 8 bits a pixel keeps them, in mode "F". Floating point is taken for 0 to 1. Raises
+    DataInvalid for other values, and unless the image has the (width, height).
+    """
+    image = read_in(path, partial(_in_mode, path, mode))
     if size not in (None, image.size):
         found, wanted = f"{image.width}x{image.height}", f"{size[0]}x{size[1]}"
         raise DataInvalid(f"{path} has {found} pixels, expected {wanted}; resize it, or fetch its set again.")
     return image
+
+
+def _in_mode(path: Path, mode: str, file: Image.Image) -> Image.Image:
+    if file.mode[0] not in "IF":  # the modes of more than 8 bits a pixel: I, I;16 and F
+        return file.convert(mode)
+    values, top = np.asarray(file, np.float64), 1.0
+    if file.mode != "F":
+        tags = getattr(file, "tag_v2", {})  # other formats than TIFF have 16 bits
+        bits, signed = tags.get(BITS_PER_SAMPLE, (16,))[0], tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+        values, top = (values, 2.0 ** (bits - 1) - 1) if signed else (values % 2.0**bits, 2.0**bits - 1)
+    if not (values.min() >= 0 and values.max() <= top):
+        found = f"has values from {values.min():g} to {values.max():g}, expected 0 to {top:g}"
+        raise DataInvalid(f"{path} {found}; scale them, or fetch its set again.")
+    scaled = values * (255 / top)
+    if mode == "L":
+        return Image.fromarray(scaled.astype(np.float32))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert(mode)
 
 
 def in_threads(read: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
@@ -80,7 +100,10 @@ def in_threads(read: Callable[..., Any], *columns: Iterable[Any]) -> list[Any]:
 
 
 def pixels_in(paths: Sequence[Path], size: tuple[int, int], mode: str = "RGB") -> np.ndarray:
-    """Images that must all be of one (width, height): uint8 (N, H, W, 3), or (N, H, W) for "L"."""
+    """Images that must all be of one (width, height): uint8 (N, H, W, 3), or (N, H, W) for "L".
+
+    Grey images of more than 8 bits make it float32, see ``image_in``.
+    """
     images = in_threads(partial(image_in, mode=mode, size=size), paths)
     return np.stack([np.asarray(image) for image in images])
 
@@ -89,7 +112,7 @@ def images_below(folder: Path, entry: DataSet) -> list[Path]:
     """A folder's image files, sorted by name. Raises DataNotFound or DataInvalid where there are none."""
     if not folder.is_dir():
         raise entry.missing(folder)
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = [path for path in entries_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise entry.invalid(folder, "is empty, expected images")
     return paths
@@ -197,24 +220,13 @@ class Segmented:
 
 
 def rc_reference() -> Segmented:
-    """36 photographs with the masks of their objects, from SalBenchmark's two examples."""
-    return _segmented(REGISTRY["rc_reference"])
+    """36 photographs with the masks of their objects, from SalBenchmark's two examples.
 
-
-def pascal_masks(count: int | None = None) -> Segmented:
-    """PASCAL-S: 850 photographs with the masks of their objects, or ``count`` of them, evenly spread.
-
-    Layout: ``pascal_masks/NAME.jpg`` and ``NAME.png``. The stored masks are graded by how many of 12 people
-    chose an object. Choice: the object is where more than half as many chose as at the mask's highest place.
+    Layout: ``NAME.jpg`` and ``NAME.png``; the object is where a mask has over half its highest grade.
     """
-    return _segmented(REGISTRY["pascal_masks"], count)
-
-
-def _segmented(entry: DataSet, count: int | None = None) -> Segmented:
-    """Pictures NAME.jpg with masks NAME.png: the object is where a mask has over half its highest grade."""
+    entry = REGISTRY["rc_reference"]
     found = [path for folder in entry.paths for path in images_below(folder, entry)]
     photos = [path for path in found if path.suffix == ".jpg"]
-    photos = [photos[i] for i in evenly(len(photos), count)]
     drawn = [path.with_suffix(".png") for path in photos]
     images = [np.asarray(image) for image in in_threads(image_in, photos)]
     grades = [np.asarray(mask) for mask in in_threads(partial(image_in, mode="L"), drawn)]

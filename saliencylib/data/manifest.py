@@ -6,7 +6,6 @@ compression does not matter.
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+
+from saliencylib.data.folders import names_below
 
 DIGITS = 16
 MARKER = ".built"
@@ -33,14 +34,6 @@ class Difference:
     def __str__(self) -> str:
         words = {"absent": self.absent, "changed": self.changed, "unknown": self.unknown}
         return ", ".join(f"{len(names):,} {word} ({names[0]})" for word, names in words.items() if names)
-
-
-def names_below(folder: Path) -> list[str]:
-    """The files below a folder (or the name of a single file), sorted; the builder's marker aside."""
-    if folder.is_file():
-        return [folder.name]
-    inside = ((Path(where).relative_to(folder), files) for where, _, files in os.walk(folder))
-    return sorted((where / name).as_posix() for where, files in inside for name in files if name != MARKER)
 
 
 def manifest_of(folder: Path, made: Sequence[str] = ()) -> str:

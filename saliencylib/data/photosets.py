@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from saliencylib.data.folders import entries_in
 from saliencylib.data.images import ImageFiles, check_range, image_in, images_below, images_called
-from saliencylib.data.registry import REGISTRY, DataSet
+from saliencylib.data.registry import REGISTRY, DataInvalid, DataSet
 
 PHOTOGRAPHS_CSV = Path(__file__).with_name("photographs.csv")
 SETTLED_ON_TXT = Path(__file__).with_name("settled_on.txt")
@@ -158,11 +159,14 @@ def _photos_by_synset(entry: DataSet) -> PhotoSet:
     from timm.data import ImageNetInfo
 
     index = {wnid: i for i, wnid in enumerate(ImageNetInfo("imagenet-1k").label_names())}
-    synsets = sorted(item for item in entry.folder.iterdir() if item.is_dir())
+    synsets = [item for item in entries_in(entry.folder) if item.is_dir()]
     if not synsets:
         raise entry.invalid(entry.folder, "has no folders, expected one of images a synset")
     if unknown := [item for item in synsets if item.name not in index]:
-        raise entry.invalid(unknown[0], "is none of the 1000 ImageNet synsets, expected e.g. n01440764")
+        raise DataInvalid(
+            f"{unknown[0]} is none of the 1000 ImageNet synsets, expected e.g. n01440764 ({entry.title}); "
+            "move it away."
+        )
     groups = [images_below(item, entry) for item in synsets]
     paths = [path for group in groups for path in group]
     labels = np.repeat([index[item.name] for item in synsets], [len(group) for group in groups])

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliencylib.data.manifest import MARKER, difference, names_below
+from saliencylib.data.folders import names_below
+from saliencylib.data.manifest import MARKER, difference
 from saliencylib.data.registry import REGISTRY, DataInvalid, DataNotFound, DataSet
 from saliencylib.places import data_root
 
 MANIFESTS = Path(__file__).with_name("manifests")
 USABLE = ("whole", "unverified")
-COUNTED_SUFFIXES = {".jpg", ".jpeg", ".png", ".mat"}
+COUNTED_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mat"}
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,21 @@
 Reads what cameras, phones and the web produce and hands it on as an upright RGB picture.
 """
 
+import os
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pi_heif
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
+from saliencylib.data.metadata import read_picture
 from saliencylib.data.photosets import photographs
 from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.places import given
 from saliencylib.study.keep import digest
 
 DEFAULT_PHOTOGRAPH = "coffee"  # that of notebook 05 until another is asked for
@@ -21,6 +25,16 @@ LONGEST_SIDE = 1024  # pixels of the longer side that are kept: all that any met
 SHORTEST_SIDE = 32  # pixels that a side must have, for the maps to have something to compare
 MAP_SIDE = 400  # the size of photograph for which region contrast was made
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million: beyond it Pillow suspects an attack
+# How a picture is turned upright, by the orientation in its EXIF data (TIFF 6.0, section 8); 1 is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 REMEDY = "save it as JPEG or PNG with any picture program and use that file"
 
 pi_heif.register_heif_opener()
@@ -47,7 +61,7 @@ class Photograph:
 
 
 def photograph(source: str | Path) -> Photograph:
-    """A photograph by path, or by name ("chelsea") one of those that come with scikit-image.
+    """A photograph by path (or file URI), or by name ("chelsea") one of those that come with scikit-image.
 
     Any format that Pillow reads, and HEIF; any orientation (EXIF), bit depth and colour model; what is
     transparent is laid on white; of several frames the first is taken; 1 to ``MOST_PIXELS`` pixels. Raises
@@ -58,7 +72,9 @@ def photograph(source: str | Path) -> Photograph:
     for index, path in enumerate(known.paths):
         if path.stem == str(source):
             return _prepared(path, known.credits[index])
-    return _prepared(Path(source))
+    if str(source).startswith("file://"):
+        source = os.fsdecode(unquote_to_bytes(str(source).removeprefix("file://")))
+    return _prepared(given(source))
 
 
 def _prepared(path: Path, credit: str = "") -> Photograph:
@@ -69,11 +85,8 @@ def _prepared(path: Path, credit: str = "") -> Photograph:
         raise DataInvalid(f"{path} is not a file: give the path of one photograph")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise Image.DecompressionBombError
-                size, notes, picture = image.size, *_upright_rgb(image)
+            warnings.simplefilter("ignore")  # of Pillow, on large pictures and odd metadata
+            size, notes, picture = read_picture(path, _upright_rgb)
     except Image.DecompressionBombError as error:
         raise DataInvalid(
             f"{path} has more than the {MOST_PIXELS / 1e6:.0f} million pixels that are read: "
@@ -87,18 +100,22 @@ def _prepared(path: Path, credit: str = "") -> Photograph:
     if fitted.size != picture.size:
         shape = "{}x{}".format(*picture.size), "{}x{}".format(*fitted.size)
         notes.append(f"resized from {shape[0]} to {shape[1]} pixels")
-    return Photograph(path.stem, fitted, size, tuple(notes), credit)
+    name = os.fsencode(path.stem).decode(errors="replace")
+    return Photograph(name, fitted, size, tuple(notes), credit)
 
 
-def _upright_rgb(image: Image.Image) -> tuple[list[str], Image.Image]:
-    """What was done, and the picture in RGB as its owner sees it."""
-    notes = []
+def _upright_rgb(image: Image.Image) -> tuple[tuple[int, int], list[str], Image.Image]:
+    """The size of the file, what was done, and the picture in RGB as its owner sees it."""
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError
+    size, notes = image.size, []
     if getattr(image, "n_frames", 1) > 1:
         notes.append(f"the first of {image.n_frames} frames")
     image.load()
-    if image.getexif().get(0x0112, 1) != 1:
+    turn = _turn(image)
+    if turn is not None:
         notes.append("turned upright as its EXIF data say")
-        image = ImageOps.exif_transpose(image)
+        image = image.transpose(turn)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         notes.append(f"its values ({image.mode}) stretched to 0..255")
         image = _stretched(image)
@@ -106,7 +123,15 @@ def _upright_rgb(image: Image.Image) -> tuple[list[str], Image.Image]:
         notes.append("laid on white where it is transparent")
         layers = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layers)
-    return notes, image.convert("RGB")
+    return size, notes, image.convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How its EXIF data say that a picture is turned upright; None where it is, or where they say nothing."""
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises a dozen types for damaged EXIF data
+        return None
 
 
 def _stretched(image: Image.Image) -> Image.Image:

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saliencylib.places import results_root
+from saliencylib.places import given, results_root
 from saliencylib.study import claims
 
 
 def run_folder(name: str) -> Path:
     """The folder of a run: a path, or a name under ``results``. Raises ValueError, naming the runs, for one
     that is not there or holds no measured claims."""
-    for folder in (Path(name), results_root() / name):
-        if list(folder.glob("tables/*_claims.csv")):
+    for folder in (given(name), results_root() / name):
+        if list(folder.glob("tables/[0-9]*_claims.csv")):
             return folder
-    known = sorted({path.parents[1].name for path in results_root().glob("*/tables/*_claims.csv")})
+    known = sorted({path.parents[1].name for path in results_root().glob("*/tables/[0-9]*_claims.csv")})
     raise ValueError(
         f"{name!r} is no run with measured claims; runs: {', '.join(known) or 'none yet'}, "
         "or the path of a run folder"

@@ -6,7 +6,6 @@ what it will do before it installs anything.
 
 import argparse
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import NoReturn
 
 from saliencylib.data.registry import REGISTRY, Source, sets_of
 from saliencylib.data.states import can_be_brought, lacking
-from saliencylib.places import ROOT
+from saliencylib.places import ROOT, data_root
 
 PROFILES = ("quick", "mini", "paper")
 SCHEDULES = ("short", "full")
@@ -217,7 +216,7 @@ def refusal(jobs: list[Job], download: bool) -> str:
     }
     if not missing:
         return ""
-    lines = [f"these notebooks need data that is not here ({os.environ.get('SALIENCY_DATA') or 'data'}):"]
+    lines = [f"these notebooks need data that is not here ({data_root()}):"]
     for name, state in missing.items():
         entry = REGISTRY[name]
         fetched = f"{entry.download_size / 1e6:,.0f} MB to download" if entry.builder else "by hand"
@@ -245,7 +244,7 @@ def announcement(jobs: list[Job], device: str) -> str:
     lines += [
         f"{job.notebook:<26}{job.profile:<9}{job.schedule:<10}{job.minutes:>7g}  {job.why}" for job in jobs
     ]
-    lines.append(f"device: {device}; data root: {os.environ.get('SALIENCY_DATA') or 'data'}")
+    lines.append(f"device: {device}; data root: {data_root()}")
     free = shutil.disk_usage(ROOT).free / 1e9
     lines.append(f"disk: a new environment takes about {SETUP_GIGABYTES} GB; {free:.0f} GB are free")
     return "\n".join(lines)

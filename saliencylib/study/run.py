@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import pandas as pd
@@ -29,16 +30,18 @@ from saliencylib.data.registry import DataNotFound
 from saliencylib.data.states import lacking, state_of
 from saliencylib.licnn.classifiers import load_classifier
 from saliencylib.photograph.reading import folder_name
-from saliencylib.places import ROOT, cache_root, results_root
+from saliencylib.places import ROOT, cache_root, environment, given, results_root
 from saliencylib.study import claims, plan
 from saliencylib.study.keep import digest, write
-from saliencylib.study.report import read_record
+from saliencylib.study.report import OPENING, REPORTED_RUN, read_record, updated
 from saliencylib.study.session import device_named
 from saliencylib.study.settings import SETTINGS
 from saliencylib.study.sources import code_of_text
 
 NOTEBOOK_FOLDER = ROOT / "notebooks"
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-image", "captum", "timm", "pymatting", "scikit-learn")
+# What is printed of a claim, beside its id, place and verdict.
+SHOWN = ("statement", "printed", "what is measured", "measured (95 % interval)", "null control", "data")
 # What a notebook's results do not depend on: of the settings its own count, by their values.
 NOT_IN_FINGERPRINTS = ("saliencylib.study.settings", "saliencylib.study.plan")
 
@@ -92,7 +95,7 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
     """
     known = {}
     for job in jobs:
-        known |= papermill.inspect_notebook(str(NOTEBOOK_FOLDER / f"{job.notebook}.ipynb"))
+        known |= _declared(job.notebook)
     free = sorted(set(known) - {"profile", "schedule", "device"})
     values = {}
     for name, text in pairs:
@@ -108,6 +111,17 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
     return values
 
 
+def _declared(notebook: str) -> dict[str, dict]:
+    """The parameters that a notebook declares; none where it is missing."""
+    source = NOTEBOOK_FOLDER / f"{notebook}.ipynb"
+    return papermill.inspect_notebook(_literal(source)) if source.is_file() else {}
+
+
+def _literal(path: Path) -> str:
+    """A path as papermill takes it, for which braces are places to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def execute(
     job: plan.Job,
     device: str,
@@ -121,7 +135,9 @@ def execute(
     """
     folder = folder or results_root() / job.folder
     source = NOTEBOOK_FOLDER / f"{job.notebook}.ipynb"
-    declared = papermill.inspect_notebook(str(source))
+    if not source.is_file():
+        return f"FAILED {job.notebook}: {_shown(source)} is missing: put it back"
+    declared = _declared(job.notebook)
     values = {"profile": job.profile, "schedule": job.schedule, "device": device} | parameters
     values = {name: value for name, value in values.items() if name in declared}
     mark = notebook_fingerprint(job, values)
@@ -133,16 +149,17 @@ def execute(
     partial = folder / "notebooks" / f"{job.notebook}.partial.ipynb"
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(partial),
-            parameters=values,
-            cwd=str(NOTEBOOK_FOLDER),
-            kernel_name="python3",
-            progress_bar=False,
-            log_output=False,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        )
+        with mock.patch.dict(os.environ, environment()):  # the kernel's working folder is another
+            papermill.execute_notebook(
+                _literal(source),
+                _literal(partial),
+                parameters=values,
+                cwd=str(NOTEBOOK_FOLDER),
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )
     except PapermillExecutionError as error:
         where = f"{job.notebook}, cell {error.exec_count}"
         return f"FAILED {where}: {error.ename}: {error.evalue} (see {_shown(partial)})"
@@ -164,7 +181,7 @@ def notebook_fingerprint(job: plan.Job, values: dict[str, object]) -> str:
     settings = SETTINGS[job.notebook][job.folder]
     used = _data_fingerprints(job.notebook, job.profile)
     if job.notebook == "04_scoreboard":
-        tables = sorted((results_root() / job.folder / "tables").glob("*_claims.csv"))
+        tables = sorted((results_root() / job.folder / "tables").glob("[0-9]*_claims.csv"))
         used = {table.name: table.read_text() for table in tables}
     return digest(code, library, settings, values, used, torch.__version__)
 
@@ -231,6 +248,9 @@ def store(executed: Path, target: Path) -> dict[str, float]:
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
     notebook.metadata.pop("papermill", None)
+    title = notebook.cells[0]  # what it says of another run is written anew where this one is reported
+    if f"<!-- {OPENING}: " in title.source:
+        title.source = updated(title.source, {OPENING: ""})
     write(target, lambda temporary: nbformat.write(notebook, temporary))
     return steps
 
@@ -259,9 +279,12 @@ def run_photograph(arguments: list[str]) -> int:
 
     Raises ValueError or DataNotFound for what is no photograph.
     """
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    path = given(arguments[0]) if len(arguments) == 1 else None
+    if path is None or (arguments[0].startswith("-") and not path.exists()):
         raise ValueError("photo takes one file, for example: photo holiday.jpg")
-    source = str(Path(arguments[0]).resolve()) if Path(arguments[0]).exists() else arguments[0]
+    source = arguments[0]
+    if path.exists():  # a notebook is text, which not every path is
+        source = str(path) if str(path).isprintable() else path.as_uri()
     job = plan.Job("05_your_own_photograph", "quick", "short", "as asked")
     folder = results_root() / (folder_name(source) or job.folder)
     failure = execute(job, "cpu", {"photograph": source}, fresh=True, folder=folder)
@@ -275,9 +298,10 @@ def run_photograph(arguments: list[str]) -> int:
 
 
 def report_run(folder: Path, notebooks: Collection[str]) -> None:
-    """Print what these notebooks of a run found, of its scoreboard, and the paths of what lies in its folder.
+    """Print what these notebooks of a run found, claim by claim, and the paths of what lies in its folder.
 
-    Rows of other notebooks, which an earlier run wrote, are left out.
+    What other notebooks found in an earlier run is left out. A quick run tells nothing about the papers, so
+    that it says where to read what holds instead.
     """
     try:
         joined = claims.verdicts(folder)
@@ -287,15 +311,22 @@ def report_run(folder: Path, notebooks: Collection[str]) -> None:
     if joined.empty:
         print(f"\n{_shown(folder)}: no notebook that judges claims has finished, so there is no scoreboard")
         return
-    print(f"\nScoreboard of {_shown(folder)}")
-    rows = claims.readable(joined)[["id", "printed", "measured (95 % interval)", "data", "verdict"]]
-    widths = [min(60, rows[column].str.len().max()) for column in rows]
-    for row in rows.itertuples(index=False):
-        print("  ".join(f"{text[:w]:<{w}}" for text, w in zip(row, widths, strict=True)).rstrip())
-    print(f"\n{claims.verdict_counts(joined).to_string(index=False)}\n")
+    quick = folder.name == "quick"
+    if not quick:
+        print(f"\nScoreboard of {_shown(folder)}")
+        for row in claims.readable(joined).to_dict("records"):
+            print(f"\n{row['id']}, {row['where']}: {row['verdict']}")
+            for column in (name for name in SHOWN if row[name]):
+                print(f"    {column}: {row[column]}")
+        print(f"\n{claims.verdict_counts(joined).to_string(index=False)}")
+    print()
     for name in ("notebooks", "tables", "figures"):
         count = len([path for path in (folder / name).glob("*") if not path.name.startswith(".")])
         print(f"{count:>4} {name:<10} {_shown(folder / name)}")
+    if quick:
+        print("\nA quick run shows that everything works. It says nothing about the papers.")
+        measured_in = _shown(ROOT / REPORTED_RUN / "notebooks")
+        print(f"What holds: {_shown(ROOT / 'REPORT.md')}, measured in {measured_in}")
 
 
 def _check_writable(folder: Path) -> None:
@@ -327,10 +358,17 @@ def _device_text(device: torch.device) -> str:
 
 def _commit() -> str:
     """The checkout's commit, marked "-dirty" where anything but the results differs from it."""
-    git = f'git -C "{ROOT}"'
-    commit = subprocess.getoutput(f"{git} describe --always 2>/dev/null") or "unknown"
-    changed = f"{git} status --porcelain --untracked-files=no -- . ':!results' 2>/dev/null"
-    return commit + "-dirty" * bool(subprocess.getoutput(changed))
+    commit = _git("describe", "--always") or "unknown"
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    return commit + "-dirty" * bool(changed)
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout; "" where it fails or is not there."""
+    try:
+        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _shown(path: Path) -> str:

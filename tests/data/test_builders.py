@@ -157,9 +157,6 @@ def test_photographs_with_masks(build):
     below = build("rc_reference", benchmark={f"Data/{path}": content for path, content in files.items()})
     assert len(data.rc_reference()) == 2 and (below / "DataSet1/Saliency/1_RC.png").read_bytes() == b"map"
     assert not (below / "DataSet1/Imgs/Output").exists()
-    files = {"config/pascal/1.jpg": picture(4, 1), "config/mask/1.png": picture(4, 1, "PNG", (10, 100))}
-    build("pascal_masks", photographs=files)
-    assert data.pascal_masks(1).masks[0].tolist() == [[False, False, True, True]]  # half of the highest
 
 
 def test_nips2017_dev_counts_labels_from_zero(build):

@@ -19,7 +19,9 @@ from saliencylib import data
 from saliencylib.data import registry
 from saliencylib.data.build_photographs import IMAGENET_VAL_NAMES
 from saliencylib.data.fixations import FIXATION_SETS
-from saliencylib.data.images import CLOTHING96_CLASSES, TINYIMAGENET10_CLASSES
+from saliencylib.data.folders import is_left_behind
+from saliencylib.data.images import CLOTHING96_CLASSES, TINYIMAGENET10_CLASSES, image_in
+from saliencylib.data.manifest import manifest_of
 from saliencylib.data.photosets import SETTLED_ON_TXT
 from saliencylib.data.registry import REGISTRY, DataNotFound
 from saliencylib.data.states import state_of
@@ -96,17 +98,19 @@ def fixations(root: Path, name: str = "osie", points: list | None = None, **chan
     return path
 
 
+GAZE = np.zeros(2, dtype=[("location", "O"), ("timestamp", "O"), ("fixations", "O")])
+GAZE[0] = (np.array([[1.0, 2.0], [3, 4], [5, 6]]), np.arange(3), np.array([[64.0, 48.0]]))  # column, row
+GAZE[1] = (np.array([[7.0, 8.0]]), np.arange(1), np.empty((0, 0)))
+
+
 def salicon(root: Path, edition: str = "2015", split: str = "val") -> None:
     """Two images, 64x48, the map of image i with the value 100 i, seen by two people."""
-    gaze = np.zeros(2, dtype=[("location", "O"), ("timestamp", "O"), ("fixations", "O")])
-    gaze[0] = (np.array([[1.0, 2.0], [3, 4], [5, 6]]), np.arange(3), np.array([[64.0, 48.0]]))  # column, row
-    gaze[1] = (np.array([[7.0, 8.0]]), np.arange(1), np.empty((0, 0)))
     folder = root / "salicon" / edition
     (folder / "fixations" / split).mkdir(parents=True)
     for n in range(2):
         picture(folder / f"images/{split}/i{n}.jpg", 64, 48)
         picture(folder / f"maps/{split}/i{n}.png", 64, 48, (100 * n,) * 3)
-        savemat(folder / f"fixations/{split}/i{n}.mat", {"gaze": gaze})
+        savemat(folder / f"fixations/{split}/i{n}.mat", {"gaze": GAZE})
 
 
 def recovered(root: Path) -> None:
@@ -510,6 +514,95 @@ def test_labels_csv_bad_input(root, old, new, text):
     sample(root)
     (root / LABELS).write_text(TABLE.replace(old, new))
     assert text in message(data.DataInvalid, data.imagenet_val)
+
+
+# --- grey pictures of every depth --------------------------------------------------------------------------
+
+RAMP = np.linspace(0, 1, 256).repeat(8).reshape(16, 128)
+BYTES = (255 * RAMP).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "step"),
+    [
+        ("a.png", Image.fromarray((65535 * RAMP).round().astype(np.uint16)), 65535),
+        ("a.tif", Image.fromarray((65535 * RAMP).round().astype(np.uint16)), 65535),
+        ("a.tif", Image.fromarray(RAMP.astype(np.float32)), 1e6),
+        ("a.tif", Image.fromarray(((2**31 - 1) * RAMP).astype(np.int32)), 1e6),
+        ("a.png", Image.fromarray(BYTES), 255),
+        ("a.png", Image.fromarray(BYTES).convert("RGB"), 255),
+        ("a.png", Image.fromarray(BYTES).convert("LA"), 255),
+        ("a.png", Image.fromarray(BYTES).convert("P"), 255),
+        ("a.png", Image.fromarray(BYTES).convert("1"), None),
+        ("a.jpg", Image.fromarray(BYTES).convert("CMYK"), 40),
+    ],
+    ids=lambda value: getattr(value, "mode", str(value)),
+)
+def test_a_map_is_scaled_by_the_depth_of_its_format(root, name, stored, step):
+    """``step``: the smallest step of the format; of one bit, the mean is kept."""
+    picture(root / "salicon/2015/images/val/a.jpg", 128, 16)
+    salicon(root)
+    (path,) = [picture(root / "salicon/2015/maps/val" / name, 128, 16)]
+    stored.save(path, **({"quality": 100} if path.suffix == ".jpg" else {}))
+    savemat(root / "salicon/2015/fixations/val/a.mat", {"gaze": GAZE})
+    found = MOUSE().select([0]).maps(16, 128)[0]
+    assert found.dtype == np.float32 and found.min() == pytest.approx(0, abs=0.01) and found.max() <= 1
+    if step is None:
+        assert set(np.unique(found)) == {0, 1} and abs(found.mean() - 0.5) < 0.02
+    else:
+        np.testing.assert_allclose(found, RAMP, atol=1 / step)
+
+
+def test_a_deep_photograph_is_scaled_and_values_without_a_scale_are_refused(root):
+    path = root / "a.png"
+    Image.fromarray(257 * BYTES.astype(np.uint16)).save(path)
+    assert (np.asarray(image_in(path)) == BYTES[..., None]).all()
+    for wrong in (RAMP * 255, RAMP - 0.1, np.where(RAMP > 0.5, np.nan, RAMP)):
+        Image.fromarray(wrong.astype(np.float32)).save(root / "a.tif")
+        assert "a.tif has values from" in message(data.DataInvalid, image_in, root / "a.tif", "L")
+
+
+# --- what systems and programs leave behind ----------------------------------------------------------------
+
+STRANGERS = (
+    *(".DS_Store", "._a.JPEG", ".directory", ".nfs000001.png", ".ipynb_checkpoints/a.JPEG", ".hidden.jpg"),
+    *("Thumbs.db", "thumbs.DB", "desktop.ini", "$RECYCLE.BIN/a.jpg", "__MACOSX/._a.JPEG", "Icon\r"),
+    *("@eaDir/a.JPEG/SYNOPHOTO_THUMB_M.jpg", "a.sync-conflict-20260101-120000-ABCDEFG.jpg"),
+    *("a (somebody's conflicted copy 2026-01-01).jpg", "a.JPEG~", "~$a.jpg", "#a.jpg#", "a.jpg.swp"),
+)
+
+
+def with_strangers(folder: Path) -> None:
+    """Leaves them behind in a folder and in all below it."""
+    for inside in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        for name in STRANGERS:
+            (inside / name).parent.mkdir(parents=True, exist_ok=True)
+            (inside / name).write_bytes(b"not a picture")
+
+
+@pytest.mark.parametrize(
+    ("layout", "load", "name", "folder"),
+    [
+        (clothing, HATS, "clothing96", "clothing96"),
+        (fixations, LOOKED, "osie", "fixations/osie"),
+        (salicon, lambda: MOUSE().maps(4, 4), "salicon_2015_mouse", "salicon"),
+        (recovered, data.salicon_val_recovered, "salicon_val_recovered", "salicon_val_recovered"),
+        (reference, data.rc_reference, "rc_reference", "rc_reference"),
+        (sample, data.imagenet_val, "imagenet_val", "imagenet_val"),
+        (synsets, data.imagenet_a, "imagenet_a", "imagenet-a"),
+    ],
+)
+def test_what_programs_leave_behind_is_no_data(root, layout, load, name, folder):
+    layout(root)
+    before = state_of(name), data.fingerprint(name), manifest_of(root / folder)
+    with_strangers(root / folder)
+    load()
+    assert (state_of(name), data.fingerprint(name), manifest_of(root / folder)) == before
+
+
+@pytest.mark.parametrize("name", ["n01440764", "a.jpg", "a~b.png", "Thumbs.dbx", "_a", "a.built", "a#1.jpg"])
+def test_names_of_data_are_not_taken_for_left_behind(name):
+    assert not is_left_behind(name)
 
 
 # --- the real data -----------------------------------------------------------------------------------------

@@ -511,6 +511,22 @@ def test_a_bad_zip(tmp_path, name, link_mode, text):
         list(members_of(path, ["images/"]))
 
 
+def test_what_programs_leave_behind_in_archives_and_folders_is_passed_over(tmp_path):
+    files = {
+        "__MACOSX/toys/._0.jpg": "x",
+        "toys/.DS_Store": "x",
+        "toys/a/0.jpg": "0",
+        "toys/a/@eaDir/0.jpg/x.jpg": "x",
+    }
+    with zipfile.ZipFile(tmp_path / "toys.zip", "w") as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content)
+    for source in ("toys.zip", "toys"):
+        assert list(members_of(tmp_path / source, ["*.jpg"])) == [("a/0.jpg", b"0")]
+
+
 def test_a_file_that_changed_upstream(no_toys, root, server, capsys):
     serve(server, repository(TOYS | {"images/3.txt": b"new"}))
     line = refused(capsys, "toys")

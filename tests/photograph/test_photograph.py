@@ -1,15 +1,19 @@
 """A photograph of one's own: reading anything, measuring it, and the command."""
 
+import io
 import os
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from saliencylib.data.images import image_in
 from saliencylib.data.registry import DataInvalid, DataNotFound
 from saliencylib.licnn.blur import blurred, object_region, top_classes
 from saliencylib.licnn.classifiers import load_classifier
@@ -49,6 +53,91 @@ def test_a_phones_pictures_are_read_upright(tmp_path):
     stored.save(tmp_path / "turned.jpg", exif=exif, quality=95)
     shown = photograph(tmp_path / "turned.jpg")
     assert close(shown.picture, scene()) and "turned upright" in shown.notes[0]
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    """Of a JPEG."""
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def exif(orientation: int, *rational: int) -> bytes:
+    """EXIF data with an orientation and one signed rational, an exposure compensation."""
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack("<HHII", 0x9204, 10, 1, 38)
+    return b"Exif\0\0II*\0\x08\0\0\0\2\0" + entries + bytes(4) + struct.pack("<ii", *rational)
+
+
+def chunk(kind: bytes, content: bytes, damage: int = 0) -> bytes:
+    """Of a PNG."""
+    checksum = zlib.crc32(kind + content) ^ damage
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def encoded(kind: str, after: int, metadata: bytes) -> bytes:
+    """The scene as a file, with metadata put in behind so many bytes."""
+    file = io.BytesIO()
+    scene().save(file, kind, quality=95)
+    return file.getvalue()[:after] + metadata + file.getvalue()[after:]
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 65535])
+def test_only_an_orientation_that_turns_is_followed_and_noted_whatever_else_exif_holds(tmp_path, orientation):
+    (tmp_path / "a.jpg").write_bytes(encoded("jpeg", 2, segment(0xE1, exif(orientation, -1, 0))))
+    shown, turns = photograph(tmp_path / "a.jpg"), 2 <= orientation <= 8
+    stored = scene()
+    stored.getexif()[0x0112] = orientation if turns else 1
+    assert close(shown.picture, ImageOps.exif_transpose(stored))
+    assert shown.notes == ("turned upright as its EXIF data say",) * turns
+
+
+HUGE = zlib.compress(bytes(2**22))
+
+
+@pytest.mark.parametrize(
+    ("kind", "after", "metadata"),
+    [
+        ("jpeg", 2, segment(0xE1, b"Exif\0\0no EXIF data")),
+        ("jpeg", 2, segment(0xE1, exif(6, 1, 2)[:25])),
+        ("jpeg", 2, segment(0xE2, b"ICC_PROFILE\0")),
+        ("jpeg", 2, segment(0xED, b"Photoshop 3.0\x008BIM\x03\xed")),
+        ("jpeg", 2, segment(0xEE, b"Adobe")),
+        ("jpeg", 2, b"\xff" + segment(0xE0, b"JFIF\0")),
+        ("png", 33, chunk(b"iCCP", b"no profile")),
+        ("png", 33, chunk(b"iCCP", b"x\0\0" + HUGE)),
+        ("png", 33, chunk(b"zTXt", b"x\0\0" + HUGE)),
+        ("png", -12, chunk(b"iTXt", b"x\0\1\0\0\0" + HUGE)),
+        ("png", 33, chunk(b"tEXt", b"x\0words", damage=1)),
+        ("png", 33, chunk(b"eXIf", b"no EXIF data")),
+        ("png", 33, chunk(b"gAMA", b"")),
+    ],
+)
+def test_damaged_metadata_leave_the_pixels_readable(tmp_path, kind, after, metadata):
+    (tmp_path / f"a.{kind}").write_bytes(encoded(kind, after, metadata))
+    shown = photograph(tmp_path / f"a.{kind}")
+    assert close(shown.picture, scene()) and shown.notes == ()
+    assert close(image_in(tmp_path / f"a.{kind}"), scene())
+
+
+@pytest.mark.parametrize(
+    ("kind", "after", "metadata"),
+    [("jpeg", 2, segment(0xE2, b"ICC_PROFILE\0")), ("png", 33, chunk(b"iCCP", b"no profile"))],
+)
+def test_a_cut_picture_with_damaged_metadata_is_refused(tmp_path, kind, after, metadata):
+    (tmp_path / "cut").write_bytes(encoded(kind, after, metadata)[:-150])
+    with pytest.raises(DataInvalid, match="is not a picture"):
+        photograph(tmp_path / "cut")
+
+
+def test_metadata_that_decide_over_pixels_stay(tmp_path):
+    whole = io.BytesIO()
+    scene().convert("CMYK").save(whole, "jpeg", quality=95)
+    damaged = whole.getvalue()[:2] + segment(0xE2, b"ICC_PROFILE\0") + segment(0xE1, exif(3, 1, 2))
+    (tmp_path / "print.jpg").write_bytes(damaged + whole.getvalue()[2:])
+    assert close(photograph(tmp_path / "print.jpg").picture, scene().rotate(180))
+    clear = io.BytesIO()
+    scene().save(clear, "png", transparency=(220, 30, 30))
+    content = clear.getvalue()[:33] + chunk(b"gAMA", b"") + clear.getvalue()[33:]
+    (tmp_path / "clear.png").write_bytes(content)
+    assert (np.asarray(photograph(tmp_path / "clear.png").picture)[30, 27] == 255).all()
 
 
 def test_transparency_is_laid_on_white(tmp_path):
@@ -178,17 +267,21 @@ def test_titles_say_what_was_found():
 
 
 def test_the_command_makes_a_notebook_and_pictures_from_any_folder(tmp_path):
-    scene((300, 200)).save(tmp_path / "my photo.jpg")
+    name = b"my photo $\\frac{\xe9.jpg"
+    scene((300, 200)).save(tmp_path / os.fsdecode(name))
     done = subprocess.run(
-        ["bash", str(ROOT / "run_all.sh"), "photo", "my photo.jpg", "--no-venv"],
+        ["bash", str(ROOT / "run_all.sh"), "photo", name, "--no-venv"],
         capture_output=True,
         text=True,
-        env=os.environ | {"SALIENCY_RESULTS": str(tmp_path / "out")},
+        env=os.environ | {"SALIENCY_RESULTS": "out"},
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "out").iterdir()
     assert folder.name.startswith("photo-my-photo-") and "background blurred" in done.stdout
+    printed = dict(line.split(": ", 1) for line in done.stdout.splitlines()[-2:])
+    assert printed["pictures"] == f"out/{folder.name}/figures"
+    assert (tmp_path / printed["notebook"]).is_file()
     assert len(list((folder / "figures").glob("05_*"))) == 8
     assert (folder / "notebooks" / "05_your_own_photograph.ipynb").exists()
     assert len(pd.read_csv(folder / "tables" / "05_classes.csv")) == 5

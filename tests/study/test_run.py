@@ -5,9 +5,11 @@ import subprocess
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 from saliencylib.data.registry import REGISTRY
 from saliencylib.data.states import State
+from saliencylib.photograph.reading import folder_name, photograph
 from saliencylib.places import ROOT
 from saliencylib.study import claims, plan, run
 
@@ -50,7 +52,9 @@ def call(*arguments):
 def test_runs_everything_then_skips_what_is_finished_until_its_code_changes(notebooks, tmp_path, capfd):
     assert call() == 0
     printed = capfd.readouterr().out
-    assert "Scoreboard" in printed and "SM-E1" in printed and "notebooks" in printed
+    nothing, holds = printed.splitlines()[-2:]
+    assert "says nothing about the papers" in nothing and "Scoreboard" not in printed
+    assert os.path.relpath(ROOT / "REPORT.md") in holds and "results/mini-short/notebooks" in holds
     assert call() == 0
     assert capfd.readouterr().out.count("finished before") == 5
     write(notebooks, "02_shallow_saliency_cnn", "print('new')\n" + GOOD.format(
@@ -176,15 +180,52 @@ def test_download_fetches_what_is_missing_and_the_classifiers_weights_only_when_
     assert fetched == [*sets, ("vgg16", True)]
 
 
-def test_what_is_printed_at_the_end_comes_from_this_run(notebooks, capfd):
-    assert call("--only", "01") == 0 and "SM-E1" in capfd.readouterr().out
+def test_what_is_printed_at_the_end_comes_from_this_run(notebooks, monkeypatch, capfd):
+    for module in (run, plan):
+        monkeypatch.setattr(module, "lacking", lambda names: {})
+    mini = "--profile", "mini", "--schedule", "short", "--only"
+    assert call(*mini, "01") == 0
+    block = capfd.readouterr().out.partition("\nSM-E1, ")[2].partition("\n\n")[0]
+    claim = claims.claim_row("SM-E1")
+    assert f"statement: {claim['statement']}\n" in block and f"null control: {claim['null']}" in block
+    assert f"what is measured: {claim['measured_as']}\n" in block and "interval): passed" in block
     write(notebooks, "02_shallow_saliency_cnn", "raise RuntimeError('the cause')")
-    assert call("--only", "02") == 1
+    assert call(*mini, "02") == 1
     printed = capfd.readouterr().out
     assert "no scoreboard" in printed and "SM-E1" not in printed
-    assert call("--only", "03") == 0
-    printed = capfd.readouterr().out
-    assert "LI-E1" in printed and "SM-E1" not in printed
+    (notebooks / "02_shallow_saliency_cnn.ipynb").unlink()
+    assert call(*mini, "02", "03") == 1
+    printed, told = capfd.readouterr()
+    assert "LI-E1" in printed and "SM-E1" not in printed and "SC-A1" not in printed
+    assert "FAILED 02_shallow_saliency_cnn" in told and "is missing" in told
+
+
+ODD = "{a} %d [b] #c ?d 'e' \"f\" $g \u00e9\n-h"
+
+
+def test_paths_may_hold_anything_and_relative_ones_mean_one_place(notebooks, tmp_path, monkeypatch, capfd):
+    odd = notebooks.rename(tmp_path / ODD)
+    monkeypatch.setattr(run, "NOTEBOOK_FOLDER", odd)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SALIENCY_RESULTS", f"results {ODD}")
+    assert call("--only", "01", "-p", "first_seed", "3") == 0
+    table = tmp_path / f"results {ODD}" / "quick" / "tables" / "01_claims.csv"
+    assert table.is_file() and os.path.relpath(table.parent) in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"new\nline.png", "caf\u00e9 {x}.png".encode(), b"-.png"])
+def test_a_photograph_of_any_name_reaches_its_notebook_as_text(tmp_path, monkeypatch, name):
+    path = tmp_path / os.fsdecode(name)
+    Image.new("RGB", (90, 60), "red").save(path)
+    passed = []
+    monkeypatch.setattr(run, "execute", lambda *args, **options: passed.append(args[2]) or "FAILED")
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["photo", os.fsdecode(name)]) == 1
+    (source,) = passed[0].values()
+    monkeypatch.chdir("/")
+    shown = photograph(source)
+    assert source.encode() and shown.name.encode()
+    assert shown.size == (90, 60) and folder_name(source).isascii()
 
 
 @pytest.mark.parametrize("path", sorted((run.ROOT / "results").glob("*/provenance.json")), ids=str)
@@ -217,3 +258,13 @@ def test_the_record_says_where_data_comes_from(tmp_path, monkeypatch):
     run.record(tmp_path, "01_sal_mask", "mark", {"profile": "mini"}, 1.0, {}, "abc")
     states = run.read_record(tmp_path)["01_sal_mask"]["data from"]
     assert states["clothing96"] == "absent" and states["rc_reference"].startswith("partial (")
+
+
+def test_an_executed_copy_says_nothing_of_another_run(tmp_path):
+    mark = "<!-- what holds: written by hand -->\nA banner.\n<!-- end of what holds -->"
+    given = new_notebook(cells=[new_markdown_cell(f"# Title\n\n{mark}\n\nText.")])
+    nbformat.write(given, tmp_path / "given.ipynb")
+    run.store(tmp_path / "given.ipynb", tmp_path / "stored.ipynb")
+    title = nbformat.read(tmp_path / "stored.ipynb", as_version=4).cells[0].source
+    assert "banner" not in title and title.startswith("# Title\n\n<!-- what holds: ")
+    assert title.endswith("<!-- end of what holds -->\n\nText.")

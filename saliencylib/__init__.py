@@ -15,6 +15,7 @@
     METHODS               the names of these methods
     load_classifier       a trained ImageNet classifier, ready for attribution
     as_classifier         your own network, made ready for attribution
+    show                  a map over its photograph, as a matplotlib figure
 
 Each paper has a folder (sal_mask, shallow_cnn, licnn), with its method, trainings, results and figures; data
 loads the sets, study runs and judges. Names are imported when they are first used.
@@ -40,6 +41,7 @@ NAMES = {
     "region_contrast": "saliencylib.saliency",
     "score": "saliencylib.metrics",
     "shallow_saliency_cnn": "saliencylib.shallow_cnn.network",
+    "show": "saliencylib.figures",
     "spectral_residual": "saliencylib.saliency",
 }
 __getattr__, __dir__ = lazily(__name__, NAMES)

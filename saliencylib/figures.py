@@ -16,6 +16,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+from skimage.color import rgb2gray
+from skimage.transform import resize
+from torch import Tensor
+
+from saliencylib.inputs import finite_map, rgb_image
 
 STYLE = Path(__file__).with_name("saliency.mplstyle")
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -46,7 +51,7 @@ def finish(figure: Figure, title: str, below: str) -> Figure:
     below = "\n".join(textwrap.fill(line, round(15 * width)) for line in below.split("\n"))
     title = "\n".join(textwrap.fill(line, round(11.5 * width)) for line in title.split("\n"))
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    figure.supxlabel(below, x=0.01, ha="left", fontsize=7.5, color="0.35")
+    figure.supxlabel(below, x=0.01, ha="left", fontsize=7.5, color="0.35", parse_math=False)
     return figure
 
 
@@ -57,6 +62,31 @@ def picture(axes: Axes, image: np.ndarray, title: str = "", **options: object) -
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)
+
+
+def show(
+    map: np.ndarray | Tensor,
+    photograph: np.ndarray | Tensor | Image.Image,
+    title: str = "",
+    opacity: float = 0.5,
+) -> Figure:
+    """A map (H, W) over its photograph in grey, with a colour bar of the map's values.
+
+    The photograph is in any form that ``inputs.rgb_image`` reads; a map of another size is resized to it
+    (bilinear). ``opacity``, in [0, 1], is the map's. Raises ValueError for a map with NaN or infinity, and
+    for another opacity.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie in [0, 1], not {opacity}")
+    values, pixels = finite_map(map), rgb_image(photograph)
+    height, width = pixels.shape[:2]
+    if values.shape != (height, width):
+        values = resize(values, (height, width), order=1, preserve_range=True, anti_aliasing=True)
+    figure, axes = new(4.6, min(8.0, 0.4 + 3.8 * height / width))
+    picture(axes, rgb2gray(pixels), cmap="gray", vmin=0, vmax=1)
+    picture(axes, values, title, alpha=opacity)
+    figure.colorbar(axes.images[-1], ax=axes, fraction=0.046 * height / width, pad=0.03)
+    return figure
 
 
 def grid(

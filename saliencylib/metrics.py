@@ -1,8 +1,8 @@
 """How well a saliency map predicts where people looked.
 
-Maps are (H, W) arrays of finite numbers; fixations are two arrays ``x``, ``y`` of 0-based pixel positions in
-the map (fractions fall in the pixel that holds them, a repeated position counts twice). Everything is
-computed in float64. Rules for the edges, the same in every function:
+Maps are (H, W) arrays or tensors of finite numbers; fixations are two arrays ``x``, ``y`` of 0-based pixel
+positions in the map (fractions fall in the pixel that holds them, a repeated position counts twice).
+Everything is computed in float64. Rules for the edges, the same in every function:
 
 * NaN or infinity in a map, a wrong shape, or a fixation outside the map: ValueError.
 * No fixations (or, for shuffled AUC, no others): NaN, so that the image keeps its row in a table.
@@ -20,6 +20,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
+
+from saliencylib.inputs import as_array, finite_map
 
 Points = tuple[np.ndarray, np.ndarray]
 MAP_METRICS = ("cc", "sim", "kl")
@@ -41,10 +43,10 @@ def fixation_density(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], sigma
 def cc(a: np.ndarray, b: np.ndarray) -> float:
     """Linear correlation coefficient (Pearson) of two maps, in [-1, 1]."""
     a, b = _pair(a, b)
-    a, b = a - a.mean(), b - b.mean()
-    if not a.any() or not b.any():
+    if a.min() == a.max() or b.min() == b.max():  # a deviation from the mean may be rounding alone
         warnings.warn("CC of a constant map is taken as 0", RuntimeWarning, stacklevel=2)
         return 0.0
+    a, b = a - a.mean(), b - b.mean()
     return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1, 1))
 
 
@@ -170,19 +172,26 @@ def score(
     """Every metric on a whole set: a DataFrame with column ``image`` and one column a metric, a row an image.
 
     ``maps`` (N, H, W), or a list of maps of different sizes; ``fixations`` a list of (x, y) in each map's
-    pixels; ``truths`` the maps of CC, SIM and KL (else, with ``sigma``, the fixation density of that width);
-    ``baseline`` one map for information gain, of every map's size. ``metrics`` names what to compute; None is
-    all that the arguments allow. Shuffled AUC takes its negatives from ``others`` other images drawn for each
-    image (None: all of them), their positions scaled to the image's size. Every image has a generator of its
-    own, spawned from ``rng``, so a row does not depend on which rows stand beside it in ``metrics``.
+    pixels (or, for an image, rows of points (n, 2), each x and y, or a map (H, W) of 0 and 1); ``truths``
+    the maps of CC, SIM and KL (else, with ``sigma``, the fixation density of that width); ``baseline`` one
+    map for information gain, of every map's size. ``metrics`` names what to compute; None is all that the
+    arguments allow. Shuffled AUC takes its negatives from ``others`` other images drawn for each image
+    (None: all of them), their positions scaled to the image's size. Every image has a generator of its own,
+    spawned from ``rng``, so a row does not depend on which rows stand beside it in ``metrics``.
 
-    Raises ValueError for lists of different lengths, or for a metric that is unknown or lacks its input.
+    Raises ValueError for lists of different lengths, for fixations that can be read in two ways (two in an
+    array of 2 x 2), or for a metric that is unknown or lacks its input.
     """
     if fixations is None and truths is None:
         raise ValueError("score needs fixations, truths or both")
     for argument, given in (("fixations", fixations), ("truths", truths), ("names", names)):
         if given is not None and len(given) != len(maps):
             raise ValueError(f"{len(maps)} maps, but {len(given)} {argument}")
+    maps = [as_array(map) for map in maps]
+    if any(map.ndim != 2 for map in maps):
+        raise ValueError("maps are (N, H, W) or a list of maps (H, W); give a single map as [map]")
+    if fixations is not None:
+        fixations = [_points(points, map.shape) for points, map in zip(fixations, maps, strict=True)]
     possible = _possible(fixations, truths, sigma, baseline)
     metrics = possible if metrics is None else tuple(metrics)
     if impossible := [name for name in metrics if name not in possible]:
@@ -318,12 +327,37 @@ def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _checked(map: np.ndarray) -> np.ndarray:
-    map = np.asarray(map, dtype=np.float64)
-    if map.ndim != 2 or not map.size:
-        raise ValueError(f"a map has two dimensions and at least one pixel, not shape {map.shape}")
-    if not np.isfinite(map).all():
-        raise ValueError("the map holds NaN or infinity")
-    return map
+    """The map in float64; one whose squares would leave the range of float64, with its peak at 1."""
+    map = finite_map(map)
+    peak = np.abs(map).max()
+    return map / peak if peak > 1e100 or 0 < peak < 1e-100 else map
+
+
+def _points(fixations: object, shape: tuple[int, int]) -> Points:
+    """Fixations on a map of this shape as (x, y), from (x, y), rows of points (n, 2) or a map of 0 and 1."""
+    wanted = "give (x, y) as a tuple of two arrays, rows (x, y) of shape (n, 2), or a map (H, W) of 0 and 1"
+    if isinstance(fixations, tuple):
+        if len(fixations) != 2:
+            raise ValueError(f"fixations are a tuple of {len(fixations)}: {wanted}")
+        return tuple(np.atleast_1d(as_array(positions)) for positions in fixations)
+    sizes = [as_array(positions).size for positions in fixations[:2]]
+    if len(fixations) == 2 and sizes[0] != sizes[1]:
+        raise ValueError(f"{sizes[0]} x positions, but {sizes[1]} y positions")
+    given = as_array(fixations)
+    if not given.size:
+        return np.empty(0), np.empty(0)
+    as_map = given.shape == tuple(shape) and bool(np.isin(given, (0, 1)).all())
+    as_rows, as_pair = (given.ndim == 2 and given.shape[axis] == 2 for axis in (1, 0))
+    if sum((as_map, as_rows, as_pair)) > 1 and given.dtype != bool:
+        raise ValueError(f"fixations of shape {given.shape} can be read in two ways: {wanted}")
+    if as_map:
+        return np.nonzero(given)[::-1]
+    if as_rows or as_pair:
+        return tuple(given.T if as_rows else given)
+    other = " and values other than 0 and 1" if given.shape == tuple(shape) else ""
+    raise ValueError(
+        f"fixations of shape {given.shape}{other} do not fit a map of shape {tuple(shape)}: {wanted}"
+    )
 
 
 def _pixels(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

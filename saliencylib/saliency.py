@@ -3,10 +3,9 @@
 Every function takes one image and returns its map, (H, W) float32 in [0, 1]; `map_stack` does a whole set in
 parallel and keeps the maps on disk.
 
-An image is (H, W, 3): `uint8` is read as 0..255, floating point as 0..1. A grey image, (H, W) or (H, W, 1),
-counts as three equal channels; one with an alpha channel, (H, W, 4), is laid on white. Anything else raises
-ValueError: another shape or type, no pixel, NaN, values outside 0..1. In an image of one colour nothing
-stands out: its map is zero.
+An image is whatever `inputs.rgb_image` reads: (H, W, 3), `uint8` as 0..255 or floating point as 0..1, grey or
+with alpha too, or a PIL picture; anything else raises ValueError. In an image of one colour nothing stands
+out: its map is zero.
 
 Sources: RC and HC from M.-M. Cheng et al., "Global Contrast Based Salient Region Detection", TPAMI 2015, with
 the constants of the authors' released code; FT from R. Achanta et al., "Frequency-tuned Salient Region
@@ -28,10 +27,11 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.spatial.distance import cdist
-from skimage.color import rgb2gray, rgb2lab, rgba2rgb
+from skimage.color import rgb2gray, rgb2lab
 from skimage.segmentation import felzenszwalb
 from skimage.transform import resize
 
+from saliencylib.inputs import rgb_image
 from saliencylib.study.keep import kept, side_by_side
 
 BINS = 12  # colour bins a channel
@@ -60,7 +60,7 @@ def region_contrast(image: np.ndarray, min_region: int | None = None) -> np.ndar
     Returns the map, (H, W) float32 in [0, 1]. With two quantised colours it is the mask of the rarer one, as
     in the released code; with one colour, or one region, it is zero.
     """
-    rgb = _rgb(image)
+    rgb = rgb_image(image)
     palette = _quantise(rgb)
     colours = len(palette.count)
     if colours <= 2:
@@ -87,7 +87,7 @@ def histogram_contrast(image: np.ndarray) -> np.ndarray:
 
     Returns the map, (H, W) float32 in [0, 1], smallest value 0 and largest 1 unless the map is constant.
     """
-    palette = _quantise(_rgb(image))
+    palette = _quantise(rgb_image(image))
     contrast = cdist(palette.lab, palette.lab) @ (palette.count / palette.count.sum())
     smooth = _smooth_by_colour(contrast, palette, share=0.25, weight=np.ones_like(contrast))
     return _map(_scaled(_blur(smooth[palette.index])))
@@ -98,7 +98,7 @@ def frequency_tuned(image: np.ndarray) -> np.ndarray:
 
     Returns the map, (H, W) float32 in [0, 1]. Squared as in Cheng et al.'s code; the paper has no square.
     """
-    lab = rgb2lab(_blur(_rgb(image)))
+    lab = rgb2lab(_blur(rgb_image(image)))
     return _map(_scaled(np.square(lab - lab.mean((0, 1))).sum(2)))
 
 
@@ -107,7 +107,7 @@ def luminance_contrast(image: np.ndarray) -> np.ndarray:
 
     Grey levels are rounded to 0..255, the map is blurred by 3x3. Returns it, (H, W) float32 in [0, 1].
     """
-    levels = np.rint(rgb2gray(_rgb(image)) * 255).astype(int)
+    levels = np.rint(rgb2gray(rgb_image(image)) * 255).astype(int)
     every = np.arange(256)
     contrast = np.abs(every[:, None] - every) @ np.bincount(levels.ravel(), minlength=256) / levels.size
     return _map(_scaled(_blur(contrast[levels])))
@@ -119,7 +119,7 @@ def spectral_residual(image: np.ndarray) -> np.ndarray:
     The grey image is taken at a longer side of 64 pixels, the map is smoothed there (sigma 2.5) and enlarged.
     Returns the map, (H, W) float32 in [0, 1].
     """
-    grey = rgb2gray(_rgb(image))
+    grey = rgb2gray(rgb_image(image))
     if np.ptp(grey) < 1e-9:
         return np.zeros(grey.shape, np.float32)
     small = [max(1, round(side * SPECTRUM_SIDE / max(grey.shape))) for side in grey.shape]
@@ -146,7 +146,7 @@ def alpha_matte(image: np.ndarray, seed_share: float = 0.07, border: int = 3) ->
     """
     if not 0 < seed_share <= 1 or border < 1:
         raise ValueError(f"seed_share must be in (0, 1] and border at least 1, got {seed_share} and {border}")
-    rgb = _rgb(image)
+    rgb = rgb_image(image)
     foreground, background = alpha_seeds(rgb, seed_share, border)
     alpha = foreground.astype(np.float64).ravel()
     known = (foreground | background).ravel()
@@ -228,28 +228,10 @@ def _maps(images: list[np.ndarray], method: str, start: int) -> dict[str, np.nda
     maps = {}
     for number, image in enumerate(images, start):
         try:
-            maps[str(number)] = np.rint(METHODS[method](np.asarray(image)) * 255).astype(np.uint8)
+            maps[str(number)] = np.rint(METHODS[method](image) * 255).astype(np.uint8)
         except ValueError as error:
             raise ValueError(f"image {number}: {error}") from error
     return maps
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """The image as (H, W, 3) float64 in [0, 1], by the rules of the module's text."""
-    image = np.asarray(image)
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
-        raise ValueError(f"an image must be (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got {image.shape}")
-    if image.dtype == np.uint8:
-        image = image / 255
-    elif not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"an image must be uint8, or floating point in [0, 1], got {image.dtype}")
-    elif not (image.min() >= 0 and image.max() <= 1):  # so that NaN fails too
-        raise ValueError(f"a floating point image must lie in [0, 1], got {image.min()} to {image.max()}")
-    if image.shape[2] == 4:
-        return rgba2rgb(image.astype(np.float64))
-    return np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float64)
 
 
 def _map(saliency: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from saliencylib import figures
 from saliencylib.study.session import start
@@ -75,3 +77,29 @@ def test_verdict_bars_count_what_holds():
     assert figure._suptitle.get_text() == "3 of 4 claims hold in this run"
     hatched = [bar for bars in figure.axes[0].containers for bar in bars if bar.get_hatch()]
     assert [bar.get_width() for bar in hatched] == [1, 0]
+
+
+@pytest.mark.parametrize("map_shape", [(30, 40), (6, 8)])
+def test_a_map_is_laid_over_its_photograph(map_shape):
+    values = np.zeros(map_shape)
+    values[: map_shape[0] // 2] = 3
+    for photograph in (np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40)), Image.new("P", (40, 30))):
+        figure = figures.show(torch.from_numpy(values), photograph, "its title")
+        under, over = figure.axes[0].images
+        assert under.get_array().shape == over.get_array().shape == (30, 40)
+        assert np.allclose(over.get_array()[2], 3) and np.allclose(over.get_array()[-3], 0)
+        assert figure.axes[0].get_title() == "its title" and len(figure.axes) == 2
+        assert over.colorbar is not None and over.get_alpha() == 0.5
+
+
+def test_what_is_no_map_or_photograph_is_not_shown():
+    photograph = np.zeros((4, 5, 3))
+    for wrong, message in (
+        (lambda: figures.show(np.full((4, 5), np.nan), photograph), "NaN"),
+        (lambda: figures.show(np.zeros((1, 4, 5)), photograph), "two dimensions"),
+        (lambda: figures.show(np.zeros((4, 5)), 255 + photograph), r"lie in \[0, 1\]"),
+        (lambda: figures.show(np.zeros((4, 5)), photograph, opacity=2), "opacity"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+    assert not plt.get_fignums()

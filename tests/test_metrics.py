@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from saliencylib import metrics
@@ -210,6 +211,32 @@ def test_constant_map_has_defined_scores():
     assert metrics.information_gain(zero, flat, x, y) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("level", np.linspace(0.01, 1, 100))
+def test_a_constant_map_is_one_whatever_its_mean_rounds_to(level):
+    flat, (_, x, y, _) = np.full((13, 17), level), random_case()
+    for a, b in (
+        (flat, flat),
+        (flat, np.arange(221.0).reshape(13, 17)),
+        (np.arange(221.0).reshape(13, 17), flat),
+    ):
+        with pytest.warns(RuntimeWarning, match="CC of a constant map"):
+            assert metrics.cc(a, b) == 0
+    with pytest.warns(RuntimeWarning, match="NSS of a constant map"):
+        assert metrics.nss(flat, x, y) == 0
+    assert metrics.auc_judd(flat, x, y) == metrics.auc_borji(flat, x, y, None) == 0.5
+    assert metrics.sim(flat, np.ones((13, 17))) == pytest.approx(1)
+    assert metrics.kl_div(flat, np.ones((13, 17))) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_maps_of_any_scale_have_the_same_scores(scale):
+    (a, x, y, _), b = random_case(), random_case(1)[0]
+    for metric in (metrics.cc, metrics.sim, metrics.kl_div):
+        assert metric(a * scale, b) == pytest.approx(metric(a, b))
+        assert metric(a, b * scale) == pytest.approx(metric(a, b))
+    assert metrics.nss(a * scale, x, y) == pytest.approx(metrics.nss(a, x, y))
+
+
 def test_no_fixations_and_no_others_give_nan():
     saliency, x, y, _ = random_case()
     for area in (metrics.nss, metrics.auc_judd, metrics.auc_borji):
@@ -310,7 +337,60 @@ def test_score_of_mixed_sizes_scales_the_others():
     assert frame.loc[0, "auc_shuffled"] == metrics.auc_shuffled(maps[0], *points[0], scaled, None, None)
 
 
+def test_fixations_of_every_form_score_the_same():
+    maps, points = small_set()
+    points = [(x[:5], y[:5]) for x, y in points]
+    expected = metrics.score(maps, points)
+    tensors = [torch.from_numpy(map).requires_grad_() for map in maps]
+    rows = [np.stack(pair, 1) for pair in points]
+    lists = [[(int(x), int(y)) for x, y in zip(*pair, strict=True)] for pair in points]
+    for form in (rows, lists, [np.stack(pair) for pair in points], [list(pair) for pair in points]):
+        assert metrics.score(maps, form).equals(expected)
+        assert metrics.score(tensors, form).equals(expected)
+    once = [np.unique(row, axis=0) for row in rows]
+    marked = [np.zeros(maps[0].shape, bool) for _ in rows]
+    for mark, row in zip(marked, once, strict=True):
+        mark[row[:, 1], row[:, 0]] = True
+    for form in (
+        marked,
+        [mark.astype(float) for mark in marked],
+        [torch.from_numpy(mark) for mark in marked],
+    ):
+        found, wanted = metrics.score(maps, form, splits=None), metrics.score(maps, once, splits=None)
+        assert np.allclose(found.iloc[:, 1:], wanted.iloc[:, 1:])
+    assert np.isnan(metrics.score(maps[:1], [[]]).loc[0, "nss"])
+    assert metrics.score(maps[:1], [[(3, 4)]]).equals(metrics.score(maps[:1], [(3, 4)]))
+
+
+AMBIGUOUS = {
+    "two rows": (np.array([[6, 5], [2, 3]]), "read in two ways"),
+    "two points": ([(6, 5), (2, 3)], "read in two ways"),
+    "two tensors' rows": (torch.tensor([[6, 5], [2, 3]]), "read in two ways"),
+    "times too": (([6, 5], [2, 3], [100, 200]), "tuple of 3"),
+    "columns too many": (np.ones((4, 3)), "do not fit"),
+    "another map": (np.zeros((16, 12), bool), "do not fit a map of shape"),
+    "a map of 255": (255 * np.eye(12, 16), "values other than 0 and 1"),
+    "unlike lengths": ([np.arange(3), np.arange(4)], "3 x positions, but 4 y positions"),
+}
+
+
+@pytest.mark.parametrize("form", AMBIGUOUS)
+def test_fixations_that_could_be_misread_are_refused(form):
+    given, message = AMBIGUOUS[form]
+    with pytest.raises(ValueError, match=message):
+        metrics.score(small_set()[0][:1], [given])
+
+
+def test_a_map_as_small_as_its_fixations_is_not_guessed():
+    narrow, rows = np.arange(8.0).reshape(4, 2), np.array([[0, 1], [1, 0], [0, 0], [1, 1]])
+    with pytest.raises(ValueError, match="two ways"):
+        metrics.score([narrow], [rows])
+    assert metrics.score([narrow], [rows.astype(bool)])["nss"].notna().all()
+
+
 def test_score_says_what_is_wrong():
+    with pytest.raises(ValueError, match=r"single map as \[map\]"):
+        metrics.score(np.ones((1, 4)), [([0], [0])])
     maps, points = small_set()
     with pytest.raises(ValueError, match="5 maps, but 4 fixations"):
         metrics.score(maps, points[:4])

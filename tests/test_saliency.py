@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import pearsonr
 from skimage import data
@@ -385,3 +386,19 @@ def test_region_contrast_finds_the_objects(reference):
 
     assert mean_auc(map_stack(images, "rc")) >= 0.93
     assert mean_auc(authors("RC")) == pytest.approx(0.811, abs=0.002)
+
+
+def test_pictures_and_tensors_are_read_by_their_own_mode():
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    picture = Image.fromarray(rgb)
+    expected = saliency.frequency_tuned(rgb)
+    for form in (picture, torch.from_numpy(rgb), torch.from_numpy(rgb / 255).requires_grad_()):
+        assert np.allclose(saliency.frequency_tuned(form), expected, atol=1e-6)
+    few = picture.quantize(16)
+    for mode in (few, picture.convert("CMYK"), picture.convert("LA"), picture.convert("1")):
+        read = saliency.frequency_tuned(np.asarray(mode.convert("RGB")))
+        assert np.allclose(saliency.frequency_tuned(mode), read)
+    clear = Image.new("RGBA", (24, 20), (0, 0, 0, 0))
+    assert saliency.frequency_tuned(clear).max() == 0
+    with pytest.raises(ValueError, match="uint8"):
+        saliency.frequency_tuned(Image.new("I", (24, 20)))

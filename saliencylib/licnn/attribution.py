@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from captum.attr import (
@@ -16,8 +17,16 @@ from captum.attr import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saliencylib.licnn.activations import is_feature_map, relu_hooks
-from saliencylib.licnn.method import LICNN, l2_normalised
+from saliencylib.inputs import (
+    Images,
+    check_classes,
+    logits_of,
+    network_input,
+    outside_inference,
+    target_classes,
+)
+from saliencylib.licnn.activations import ActivationCalls, check_reached, is_feature_map, relu_hooks
+from saliencylib.licnn.method import LICNN, frozen, l2_normalised
 
 METHODS = (
     "LICNN",
@@ -29,6 +38,7 @@ METHODS = (
     "Grad-CAM",
     "Guided Grad-CAM",
 )
+GUIDED = ("Guided Backprop", "Guided Grad-CAM")
 VARIANTS = {  # of LICNN, by the switches that they change
     "LICNN": {},
     "LICNN, no inhibition": {"a": 0.0, "b": 0.0},
@@ -49,7 +59,7 @@ EDGE_DETECTOR = "Edge detector"  # asks no classifier: what must not pass a sani
 def attribute(
     method: str,
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     target: int | Sequence[int] | Tensor,
     *,
     batch_size: int | None = None,
@@ -60,8 +70,10 @@ def attribute(
     signed: bool = False,
     probability: bool = False,
 ) -> Tensor:
-    """Attribution maps (N, H, W), L2 norm 1, for images (N, 3, H, W) and one class index an image or for all.
+    """Attribution maps (N, H, W), L2 norm 1, for images (N, C, H, W) and one class index an image or for all.
 
+    Images are in any form that ``inputs.network_input`` reads, the network's answer is one that
+    ``inputs.logits_of`` reads.
     ``method`` is one of ``METHODS``, of ``VARIANTS`` of LICNN, ``GRADIENT_BASED``
     (``LICNN.gradient_based_maps``) or ``EDGE_DETECTOR`` (Sobel's gradient magnitude of the mean over colour
     channels), which looks at the images alone. LICNN explains the class's probability, the others its logit
@@ -71,33 +83,73 @@ def attribute(
     deviation is the share ``noise`` of the images' range, drawn from ``seed``. ``batch_size`` bounds the
     images handled at once.
 
-    Raises ValueError for an unknown method. The guided methods need ``nn.ReLU`` modules that are called once
-    each and not in place: use ``classifiers.load_classifier`` or ``as_classifier``.
+    Raises ValueError for an unknown method, for a model in training mode, and for what a method rests on and
+    the network lacks: a way of gradients from the logits to the images, and for LICNN, Grad-CAM and the
+    guided methods ReLU modules (a warning counts the activations that such a method misses). The guided
+    methods need ``nn.ReLU`` modules that are called once each and not in place: use
+    ``classifiers.load_classifier`` or ``as_classifier``.
     """
     if method not in (*METHODS, *VARIANTS, GRADIENT_BASED, EDGE_DETECTOR):
         raise ValueError(f"unknown method {method!r}; valid methods: {', '.join(METHODS)}")
-    device = next(model.parameters()).device
-    images = images.to(device).contiguous(memory_format=torch.channels_last)
-    target = torch.as_tensor(target).to(device).expand(len(images))
-    if method == EDGE_DETECTOR:
-        return l2_normalised(_edges(images))
-    if method == GRADIENT_BASED:
-        return LICNN(model, batch_size=batch_size).gradient_based_maps(images, target[:, None])[:, 0]
-    if method in VARIANTS:
-        return LICNN(model, batch_size=batch_size, **VARIANTS[method]).attribute(images, target)
-    model = nn.Sequential(model, nn.Softmax(1)).eval() if probability else model
-    spread = noise * float(images.max() - images.min())
-    maps = []
-    for start in range(0, len(images), batch_size or len(images)):
-        part = slice(start, start + (batch_size or len(images)))
-        # captum announces its temporary hooks and gradient flags with warnings
-        with warnings.catch_warnings(), torch.random.fork_rng():
-            warnings.simplefilter("ignore", UserWarning)
-            torch.manual_seed(seed + start)
-            explain = _captum(method, model, images[part], steps, samples, spread)
-            values = explain(images[part].detach().clone().requires_grad_(), target[part]).detach()
-        maps.append(l2_normalised(values.sum(1) if signed else values.abs().sum(1)))
-    return torch.cat(maps)
+    with torch.inference_mode(False), torch.enable_grad():
+        images = network_input(images, model).contiguous(memory_format=torch.channels_last)
+        if method == EDGE_DETECTOR:
+            return l2_normalised(_edges(images))
+        if model.training:
+            raise ValueError("the model is in training mode: call model.eval() first")
+        target = target_classes(target, len(images))
+        if method == GRADIENT_BASED:
+            return LICNN(model, batch_size=batch_size).gradient_based_maps(images, target[:, None])[:, 0]
+        if method in VARIANTS:
+            return LICNN(model, batch_size=batch_size, **VARIANTS[method]).attribute(images, target)
+        spread = noise * float(images.max() - images.min())
+        explained = _Explained(model, method, target, probability).eval()
+        layer = last_feature_map(model, images) if "Grad-CAM" in method else None
+        target = outside_inference(target).to(images.device)
+        maps = []
+        for start in range(0, len(images), batch_size or len(images)):
+            part = slice(start, start + (batch_size or len(images)))
+            # captum announces its temporary hooks and gradient flags with warnings
+            with warnings.catch_warnings(), torch.random.fork_rng(), frozen(model):
+                warnings.simplefilter("ignore", UserWarning)
+                torch.manual_seed(seed + start)
+                explain = _captum(method, explained, layer, len(images[part]), steps, samples, spread)
+                values = explain(images[part].detach().clone().requires_grad_(), target[part]).detach()
+            maps.append(l2_normalised(values.sum(1) if signed else values.abs().sum(1)))
+        explained.check()
+        return torch.cat(maps)
+
+
+class _Explained(nn.Module):
+    """A network as captum gets it, from images to the logits or probabilities, and what its first call
+    showed of it."""
+
+    def __init__(self, model: nn.Module, method: str, target: Tensor, probability: bool) -> None:
+        super().__init__()
+        self.model, self.method, self.target, self.probability = model, method, target, probability
+        self.calls: ActivationCalls | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        calls = ActivationCalls(self.model, maps_only=self.method == "Grad-CAM") if not self.calls else None
+        with calls or nullcontext():
+            logits = logits_of(self.model, images)
+        if calls:
+            self.calls = calls
+            check_classes(self.target, logits.shape[1])
+            if self.probability and logits.shape[1] == 1:
+                raise ValueError("the probability of a single logit is 1 for every image: explain the logit")
+        return logits.softmax(1) if self.probability else logits
+
+    def check(self) -> None:
+        """Whether the activations that the method rests on are those of the network."""
+        if self.method in (*GUIDED, "Grad-CAM"):
+            reached, missed = self.calls.called, self.calls.missed()
+            if self.method in GUIDED:  # captum hooks nn.ReLU alone
+                clamped = [relu for relu in reached if not isinstance(relu, nn.ReLU)]
+                reached = {relu: number for relu, number in reached.items() if relu not in clamped}
+                if clamped:
+                    missed["in ReLU6 modules (as_classifier makes ReLUs of them)"] = len(clamped)
+            check_reached(self.method, sum(reached.values()), missed)
 
 
 def _edges(images: Tensor) -> Tensor:
@@ -109,7 +161,13 @@ def _edges(images: Tensor) -> Tensor:
 
 
 def _captum(
-    method: str, model: nn.Module, images: Tensor, steps: int, samples: int, spread: float
+    method: str,
+    model: nn.Module,
+    layer: nn.Module | None,
+    batch: int,
+    steps: int,
+    samples: int,
+    spread: float,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The function from images and targets to attributions (N, C, H, W)."""
 
@@ -124,7 +182,7 @@ def _captum(
         case "Integrated Gradients":
             explainer = IntegratedGradients(forward)
             return lambda x, t: explainer.attribute(
-                x, target=t, n_steps=steps, internal_batch_size=max(len(images), 8)
+                x, target=t, n_steps=steps, internal_batch_size=max(batch, 8)
             )
         case "SmoothGrad":
             tunnel = NoiseTunnel(Saliency(forward))
@@ -133,7 +191,6 @@ def _captum(
             )
         case "Guided Backprop":
             return lambda x, t: GuidedBackprop(model).attribute(x, t)
-    layer = last_feature_map(model, images)
     if method == "Guided Grad-CAM":
         return lambda x, t: GuidedGradCam(model, layer).attribute(x, t, interpolate_mode="bilinear")
     return lambda x, t: functional.interpolate(
@@ -143,20 +200,22 @@ def _captum(
     )
 
 
-@torch.no_grad()
 def last_feature_map(model: nn.Module, images: Tensor) -> nn.Module:
-    """The last ReLU module whose output still has a place for every feature (N, C, h, w): Grad-CAM's layer.
+    """The last ReLU module that reaches the logits and whose output still has a place for every feature
+    (N, C, h, w): Grad-CAM's layer.
 
     Raises ValueError when there is none.
     """
-    found: list[nn.Module] = []
+    found: list[tuple[nn.Module, Tensor]] = []
 
     def note(module: nn.Module, inputs: object, output: Tensor) -> None:
-        if is_feature_map(output):
-            found.append(module)
+        if is_feature_map(output) and output.requires_grad:
+            found.append((module, output))
 
-    with relu_hooks(model, note):
-        model(images[:1])
-    if not found:
-        raise ValueError("this network calls no ReLU module with a feature map (N, C, H, W)")
-    return found[-1]
+    calls = ActivationCalls(model, maps_only=True)
+    with torch.enable_grad(), frozen(model), relu_hooks(model, note), calls:
+        total = logits_of(model, images[:1].detach().clone().requires_grad_()).sum()
+        for module, output in reversed(found):
+            if torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)[0] is not None:
+                return module
+    check_reached("Grad-CAM", 0, calls.missed())

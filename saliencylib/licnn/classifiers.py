@@ -41,13 +41,14 @@ class Preprocess:
 
     ``place`` says where the crop lies, as shares of what is left over to the left and above: the centre, or
     (0, 0) for the upper left and (1, 1) for the lower right corner. ``mean`` and ``std`` are on the 0..1
-    scale. ``preprocess(picture)`` gives a float tensor (3, crop, crop).
+    scale, one a channel: three for RGB, one for grey. ``preprocess(picture)`` gives a float tensor
+    (3, crop, crop), or (1, crop, crop) for grey.
     """
 
     side: int = 256
     crop: int = 224
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
     place: tuple[float, float] = (0.5, 0.5)
 
@@ -55,8 +56,8 @@ class Preprocess:
         return self.normalise(self.cut(picture))
 
     def cut(self, picture: Image.Image) -> Image.Image:
-        """The (crop, crop) RGB picture that the network sees."""
-        small = resize(picture.convert("RGB"), self.side, self.interpolation)
+        """The (crop, crop) picture, RGB or grey, that the network sees."""
+        small = resize(picture.convert("L" if len(self.mean) == 1 else "RGB"), self.side, self.interpolation)
         left, top = self._corner(*small.size)
         return small.crop((left, top, left + self.crop, top + self.crop))
 
@@ -96,16 +97,22 @@ def load_classifier(name: str, download: bool = False) -> nn.Module:
     module has ``.preprocess`` (PIL picture -> tensor, and see ``Preprocess``), ``.classes`` (names in index
     order) and ``.name``. Nothing is downloaded unless ``download`` is True.
 
+    A file may hold the weights alone, or a checkpoint with them as "state_dict", and their names may all
+    begin with a wrapper's, such as "module.".
+
     Raises ``DataNotFound`` when the package or the weights are missing, ``DataInvalid`` when a file
-    is not what its name says, and ValueError for an unknown name.
+    is not what its name says, when the weights do not fit the architecture or have not ImageNet's 1000
+    classes, and ValueError for an unknown name.
     """
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; leave the caller's stream alone
         model, weights, preprocess = _parts(name, download)
+    weights = _fitting_names(weights, model)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise DataInvalid(f"the weights of {name} do not fit its architecture: {first}") from error
+        raise DataInvalid(
+            f"the weights of {name} do not fit its architecture: {_differences(weights, model)}"
+        ) from error
     return as_classifier(model, preprocess, imagenet_classes(), name)
 
 
@@ -113,9 +120,15 @@ def as_classifier(
     model: nn.Module, preprocess: Preprocess | None = None, classes: Sequence[str] = (), name: str = "model"
 ) -> nn.Module:
     """Any network made ready for attribution (in place where possible): eval mode, channels_last, every
-    activation its own module (``separate_activations``), with ``.preprocess``, ``.classes`` and ``.name``."""
+    activation its own module (``separate_activations``), with ``.preprocess``, ``.classes`` and ``.name``.
+
+    ``preprocess`` says what size and channels the network takes and how it standardises pictures; None is
+    ImageNet's, in 224 x 224. Raises ValueError where the network does not take such images, or where its
+    activations cannot be separated.
+    """
     preprocess = preprocess or Preprocess()
-    model = separate_activations(model.eval(), preprocess.crop).to(memory_format=torch.channels_last)
+    model = separate_activations(model.eval(), preprocess.crop, len(preprocess.mean))
+    model = model.to(memory_format=torch.channels_last)
     model.preprocess, model.classes, model.name = preprocess, tuple(classes), name
     return model
 
@@ -180,8 +193,41 @@ def _timm_names(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Te
     return renamed
 
 
+def _fitting_names(weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """The weights without the wrappers' names with which all of theirs begin, where that gives the network's
+    names ("module.")."""
+    own, shorter = model.state_dict().keys(), weights
+    while not shorter.keys() & own:
+        parts = [key.partition(".") for key in shorter]
+        if len({first for first, _, _ in parts}) != 1 or not all(rest for _, _, rest in parts):
+            return weights
+        shorter = {rest: tensor for (_, _, rest), tensor in zip(parts, shorter.values(), strict=True)}
+    return shorter
+
+
+def _differences(weights: Mapping[str, Tensor], model: nn.Module) -> str:
+    """What keeps weights from fitting, in a line: names missing, unexpected, and of another shape."""
+    own = model.state_dict()
+    pairs = {key: (tuple(weights[key].shape), tuple(own[key].shape)) for key in own if key in weights}
+    found = {
+        "missing": [key for key in own if key not in weights],
+        "unexpected": [key for key in weights if key not in own],
+        "of another shape": [f"{key} {given}, not {o}" for key, (given, o) in pairs.items() if given != o],
+    }
+    return "; ".join(
+        f"{len(keys)} {kind} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"
+        for kind, keys in found.items()
+        if keys
+    )
+
+
+# What torchvision's builders set beside the weights; a network without it fits them, but is another one.
+BUILT_WITH = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
+
+
 def _from_torchvision(name: str, download: bool) -> _Loaded:
-    entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    entries = torchvision.models.get_model_weights(name)
+    entry = entries.__members__.get("IMAGENET1K_V1", entries.DEFAULT)  # a few have later weights alone
     file_name = entry.url.rpartition("/")[2]
     path = _local_weights(name, file_name)
     folder = data_root() / "weights"
@@ -200,7 +246,10 @@ def _from_torchvision(name: str, download: bool) -> _Loaded:
         weights = {
             key: tensor.half().float() if tensor.ndim > 1 else tensor for key, tensor in weights.items()
         }
-    return torchvision.models.get_model(name), weights, preprocess
+    options = BUILT_WITH.get(name, {})
+    if name.startswith("vit_"):  # as many positions as the weights were trained with
+        options = {"image_size": entry.meta["min_size"][0]}
+    return torchvision.models.get_model(name, **options), weights, preprocess
 
 
 def _from_timm(name: str, download: bool) -> _Loaded:
@@ -208,6 +257,10 @@ def _from_timm(name: str, download: bool) -> _Loaded:
     if path is None and not download:
         raise _missing(name, f"{name}.safetensors or {name}.pth")
     model = timm.create_model(name, pretrained=path is None)
+    if model.num_classes != 1000:
+        raise DataInvalid(
+            f"{name} tells {model.num_classes} classes apart, not ImageNet's 1000: use as_classifier"
+        )
     config = timm.data.resolve_model_data_config(model)
     crop, scale = config["input_size"][1], (tuple(config["mean"]), tuple(config["std"]))
     interpolation = InterpolationMode(config["interpolation"])
@@ -244,6 +297,21 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and safetensors each raise types of their own
-        raise DataInvalid(f"{path} cannot be read as weights: delete it and get it again") from error
+        raise DataInvalid(
+            f"{path} cannot be read as weights: get it again, or save the network's state_dict() alone"
+        ) from error
+    while isinstance(found, Mapping) and not _are_weights(found):  # a checkpoint
+        parts = {key: part for key, part in found.items() if isinstance(part, Mapping)}
+        named = [parts[key] for key in ("state_dict", "model_state_dict", "model") if key in parts]
+        found = named[0] if named else None
+    if not _are_weights(found):
+        raise DataInvalid(
+            f"{path} holds no weights: save the network's state_dict(), alone or as 'state_dict'"
+        )
+    return found
+
+
+def _are_weights(found: object) -> bool:
+    return isinstance(found, Mapping) and all(isinstance(tensor, Tensor) for tensor in found.values())

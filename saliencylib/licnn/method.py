@@ -5,17 +5,28 @@ and saliency detection". The map is their response-based one; equation numbers a
 """
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saliencylib.licnn.activations import is_feature_map, relu_hooks
+from saliencylib.inputs import (
+    Images,
+    check_classes,
+    image_batch,
+    logits_of,
+    network_input,
+    outside_inference,
+    target_classes,
+)
+from saliencylib.licnn.activations import ActivationCalls, check_reached, is_feature_map, relu_hooks
 
 # What the text says and what the released code does, where the two differ. "normalised" is the text in
 # every step, with the one norm that it omits and the code has: without it the text leaves nothing. The text
@@ -105,9 +116,11 @@ class LayerSteps:
 class LICNN:
     """Attention maps of classes and saliency maps by lateral inhibition, for classifiers with ReLU modules.
 
-    ``model`` takes images (N, 3, H, W) and returns logits; it must be in eval mode. Every call of an
-    ``nn.ReLU`` or ``nn.ReLU6`` with a feature map is used (``is_feature_map``), shared and in-place ones too;
-    activations called as functions are not seen (``classifiers.as_classifier`` makes them modules).
+    ``model`` takes images (N, C, H, W) and returns logits (``inputs.logits_of`` says in which forms); it must
+    be in eval mode. Every call of an ``nn.ReLU`` or ``nn.ReLU6`` with a feature map that reaches the logits
+    is used (``is_feature_map``), shared and in-place ones too; activations called as functions are not seen
+    (``classifiers.as_classifier`` makes them modules). The first call looks for what is missed, and warns
+    with the counts. Images are in any form that ``inputs.network_input`` reads.
     Hooks exist only while a method runs. ``preset`` is one of ``PRESETS``; each of its switches can be set by
     name. ``softmax`` back-propagates the class's probability, else its logit;
     ``a = b = 0`` turns the inhibition off, so that the gate keeps every positive gradient.
@@ -146,24 +159,26 @@ class LICNN:
             raise ValueError(f"interpolation must be 'nearest' or 'bilinear', not {interpolation!r}")
         self.model = model
         self.batch_size = batch_size
+        self._looked = False  # whether the model's activations and logits have been looked at
 
-    def attribute(self, images: Tensor, target: int | Sequence[int] | Tensor) -> Tensor:
+    def attribute(self, images: Images, target: int | Sequence[int] | Tensor) -> Tensor:
         """Attention maps (N, H, W), L2 norm 1, of one class index an image (or one for all)."""
-        target = torch.as_tensor(target).expand(len(images))
-        return self.attention_maps(images, target[:, None])[:, 0]
+        images = image_batch(images, self.model)
+        return self.attention_maps(images, target_classes(target, len(images))[:, None])[:, 0]
 
-    def saliency_maps(self, images: Tensor, top: int = 5) -> Tensor:
-        """Saliency maps (N, H, W), L2 norm 1: the sum of the ``top`` likeliest classes' attention maps."""
+    def saliency_maps(self, images: Images, top: int = 5) -> Tensor:
+        """Saliency maps (N, H, W), L2 norm 1: the sum of the ``top`` likeliest classes' attention maps, or of
+        all where the network has fewer."""
         return l2_normalised(self.attention_maps(images, top=top).sum(1))
 
-    def attention_maps(self, images: Tensor, classes: Tensor | None = None, top: int = 5) -> Tensor:
+    def attention_maps(self, images: Images, classes: Tensor | None = None, top: int = 5) -> Tensor:
         """Attention maps (N, K, H, W), L2 norm 1, of classes (N, K), or of the ``top`` likeliest in order."""
         maps = []
         for batch, wanted in self._batches(images, classes):
             maps.append(self._attention(batch, wanted, top)[0])
         return torch.cat(maps)
 
-    def gradient_based_maps(self, images: Tensor, classes: Tensor | None = None, top: int = 5) -> Tensor:
+    def gradient_based_maps(self, images: Images, classes: Tensor | None = None, top: int = 5) -> Tensor:
         """Cao et al.'s other kind of map, (N, K, H, W), L2 norm 1, with classes as in ``attention_maps``.
 
         Choice, since no formula is at hand: the inhibited Max-C maps themselves, each L2-normalised, resized
@@ -171,14 +186,14 @@ class LICNN:
         """
         maps = []
         for batch, wanted in self._batches(images, classes):
-            max_c = self._max_c(batch, wanted, top)
+            max_c, _ = self._max_c(batch, wanted, top)
             kept = [l2_normalised(x * gate) for x, gate in zip(max_c, self._gates(max_c), strict=True)]
             maps.append(self._summed(kept, batch.shape[-2:]))
         return torch.cat(maps)
 
-    def steps(self, images: Tensor, target: int | Sequence[int] | Tensor) -> list[LayerSteps]:
+    def steps(self, images: Images, target: int | Sequence[int] | Tensor) -> list[LayerSteps]:
         """Every step at every ReLU, in forward order, for the first of ``images`` and its class."""
-        (batch, wanted), *_ = self._batches(images[:1], torch.as_tensor(target).reshape(-1)[:1, None])
+        ((batch, wanted),) = self._batches(images[:1], torch.as_tensor(target).reshape(-1)[:1, None])
         _, max_c, kept, responses = self._attention(batch, wanted, 1)
         k, a, b = (self.switches[name] for name in "kab")
         return [
@@ -188,55 +203,90 @@ class LICNN:
             for x, gate, response in zip(max_c, kept, responses, strict=True)
         ]
 
-    def max_c_maps(self, images: Tensor, target: int | Sequence[int] | Tensor) -> list[Tensor]:
+    def max_c_maps(self, images: Images, target: int | Sequence[int] | Tensor) -> list[Tensor]:
         """The maps (N, h, w) that enter the inhibition, one at every ReLU, for one class index an image."""
-        target = torch.as_tensor(target).expand(len(images))
-        parts = [self._max_c(batch, wanted, 1) for batch, wanted in self._batches(images, target[:, None])]
+        images = image_batch(images, self.model)
+        classes = target_classes(target, len(images))[:, None]
+        parts = [self._max_c(batch, wanted, 1)[0] for batch, wanted in self._batches(images, classes)]
         return [torch.cat(layer)[:, 0] for layer in zip(*parts, strict=True)]
 
-    def kept_shares(self, images: Tensor, target: int | Sequence[int] | Tensor) -> Tensor:
+    def kept_shares(self, images: Images, target: int | Sequence[int] | Tensor) -> Tensor:
         """Share of locations that the gate keeps, (layers, N), for one class index an image."""
         gates = self._gates([x[:, None] for x in self.max_c_maps(images, target)])
         return torch.stack([gate[:, 0].float().mean((1, 2)) for gate in gates])
 
-    def _batches(self, images: Tensor, classes: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-        if images.ndim != 4 or not len(images):
-            raise ValueError(f"need images (N, 3, H, W), not a tensor of shape {tuple(images.shape)}")
+    def _batches(self, images: Images, classes: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        images = image_batch(images, self.model)
         if self.model.training:
             raise ValueError("the model is in training mode: call model.eval() first")
-        device = next(self.model.parameters()).device
+        if classes is not None and (classes.ndim != 2 or len(classes) != len(images)):
+            raise ValueError(f"need classes ({len(images)}, K), not shape {tuple(classes.shape)}")
         for start in range(0, len(images), self.batch_size or len(images)):
             part = slice(start, start + (self.batch_size or len(images)))
-            batch = images[part].to(device).contiguous(memory_format=torch.channels_last)
-            yield batch, None if classes is None else classes[part].to(device)
+            batch = network_input(images[part], self.model).contiguous(memory_format=torch.channels_last)
+            yield batch, None if classes is None else classes[part]
 
     def _attention(
         self, images: Tensor, classes: Tensor | None, top: int
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         """Attention maps (N, K, H, W), and by layer the Max-C maps, gates and responses (N, K, h, w)."""
-        max_c = self._max_c(images, classes, top)
+        max_c, reaching = self._max_c(images, classes, top)
         kept = self._gates(max_c)
-        responses = self._masked_responses(images, kept)
+        responses = self._masked_responses(images, kept, reaching)
         return self._summed(responses, images.shape[-2:]), max_c, kept, responses
 
-    def _max_c(self, images: Tensor, classes: Tensor | None, top: int) -> list[Tensor]:
-        """One forward pass and a backward pass a class: the Max-C map (N, K, h, w) at every ReLU."""
+    def _max_c(self, images: Tensor, classes: Tensor | None, top: int) -> tuple[list[Tensor], list[int]]:
+        """One forward pass and a backward pass a class: the Max-C map (N, K, h, w) at every ReLU that reaches
+        the logits, and the numbers of these among all calls of ReLUs with feature maps."""
         activations: list[Tensor] = []
 
         def record(module: nn.Module, inputs: object, output: Tensor) -> None:
             if is_feature_map(output):
                 activations.append(output)
 
-        with torch.enable_grad(), _frozen(self.model), relu_hooks(self.model, record):
-            logits = self.model(images.detach().requires_grad_())
-            if not activations:
-                raise ValueError("this network calls no ReLU module with a feature map (N, C, H, W)")
-            classes = logits.detach().topk(top).indices if classes is None else classes
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            frozen(self.model),
+            relu_hooks(self.model, record),
+        ):
+            images = outside_inference(images).detach().requires_grad_()
+            calls = None if self._looked else ActivationCalls(self.model, maps_only=True)
+            with calls or nullcontext():
+                logits = logits_of(self.model, images)
+            if self.switches["softmax"] and logits.shape[1] == 1:
+                raise ValueError(
+                    "the softmax of a single logit is 1 for every image and has no gradient: explain the "
+                    "logit (softmax=False), or give the network two"
+                )
+            if classes is None:
+                classes = logits.detach().topk(min(top, logits.shape[1])).indices
+            else:
+                check_classes(classes, logits.shape[1])
+                classes = outside_inference(classes).to(logits.device, torch.int64)
             scores = logits.softmax(1) if self.switches["softmax"] else logits
             totals = [scores.gather(1, column[:, None]).sum() for column in classes.T]
             maxima = _gradient_maxima(totals, activations)
-        maps = [torch.stack(layer, 1) for layer in zip(*maxima, strict=True)]
-        return [l2_normalised(x) for x in maps] if self.switches["normalise_gradient"] else maps
+        reaching = sorted(maxima[0])
+        if calls or not reaching:
+            self._look(calls, logits.detach(), len(reaching), len(activations))
+        maps = [torch.stack([found[layer] for found in maxima], 1) for layer in reaching]
+        maps = [l2_normalised(x) for x in maps] if self.switches["normalise_gradient"] else maps
+        return maps, reaching
+
+    def _look(self, calls: ActivationCalls | None, logits: Tensor, reaching: int, recorded: int) -> None:
+        """What the first call looks at: which activations are used, and whether the answer is logits."""
+        missed = calls.missed() if calls else {}
+        if beside := recorded - reaching:
+            missed |= {"in ReLUs from which no gradient path leads to the logits": beside}
+        check_reached("LICNN", reaching, missed)
+        if self.switches["softmax"] and _are_probabilities(logits):
+            warnings.warn(
+                "the network's answers look like probabilities, not logits, and LICNN takes their "
+                "softmax once more: remove the network's own, or use softmax=False",
+                stacklevel=2,
+            )
+        self._looked = True
 
     def _gates(self, max_c: list[Tensor]) -> list[Tensor]:
         """Gates, bool (N, K, h, w) a layer; layers of one size are inhibited together."""
@@ -253,13 +303,13 @@ class LICNN:
         return gates
 
     @torch.no_grad()
-    def _masked_responses(self, images: Tensor, kept: list[Tensor]) -> list[Tensor]:
+    def _masked_responses(self, images: Tensor, kept: list[Tensor], reaching: list[int]) -> list[Tensor]:
         """A forward pass with gated feature maps, of every image once a class: channel sums (N, K, h, w) at
-        every ReLU."""
-        gates, sums = [gate.flatten(0, 1) for gate in kept], []
+        every ReLU that has a gate."""
+        gates, sums, numbers = [gate.flatten(0, 1) for gate in kept], [], count()
 
         def mask(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
-            if not is_feature_map(output):
+            if not is_feature_map(output) or next(numbers) not in reaching:
                 return None
             if len(sums) < len(gates) - 1 or self.switches["mask_last"]:
                 output = output.mul_(gates[len(sums)][:, None])
@@ -281,33 +331,44 @@ class LICNN:
         return l2_normalised(sum(functional.interpolate(x, size, mode=mode) for x in sizes.values()))
 
 
-def _gradient_maxima(scores: Sequence[Tensor], activations: Sequence[Tensor]) -> list[list[Tensor]]:
-    """The maximum over channels of every score's gradient at every activation, [score][activation].
+def _gradient_maxima(scores: Sequence[Tensor], activations: Sequence[Tensor]) -> list[dict[int, Tensor]]:
+    """The maximum over channels of every score's gradient at the activations, by number, for each score.
 
     It is taken while the gradient passes by, so that no more than one has to be kept. A backward pass goes
-    down to the first activation, and to those that do not lie on its paths to the score.
+    down to the first activation, and to those that do not lie on its paths to the score. Activations from
+    which no path leads to the scores have no entry.
     """
     maxima: list[dict[int, Tensor]] = [{} for _ in scores]
-    ends = [activations[0]]
+    in_graph = [i for i, activation in enumerate(activations) if activation.requires_grad]
+    ends, beside = in_graph[:1], set[int]()
     for score, found in zip(scores, maxima, strict=True):
         handles = [
-            activation.register_hook(lambda gradient, i=i, kept=found: kept.update({i: gradient.amax(1)}))
-            for i, activation in enumerate(activations)
+            activations[i].register_hook(lambda gradient, i=i, kept=found: kept.update({i: gradient.amax(1)}))
+            for i in in_graph
         ]
         try:
-            torch.autograd.grad(score, ends, retain_graph=True)
-            missed = [activation for i, activation in enumerate(activations) if i not in found]
-            if missed:
-                torch.autograd.grad(score, missed, retain_graph=True)
-                ends += missed
+            _pass_back(score, [activations[i] for i in ends])
+            missed = [i for i in in_graph if i not in found and i not in beside]
+            _pass_back(score, [activations[i] for i in missed])
         finally:
             for handle in handles:
                 handle.remove()
-    return [[found[i] for i in range(len(activations))] for found in maxima]
+        ends += [i for i in missed if i in found]
+        beside.update(i for i in missed if i not in found)
+    return maxima
+
+
+def _pass_back(score: Tensor, ends: list[Tensor]) -> None:
+    if ends:
+        torch.autograd.grad(score, ends, retain_graph=True, allow_unused=True)
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    return bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all())
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module) -> Iterator[None]:
     """No weight asks for gradients inside; afterwards each asks as before."""
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in asking:

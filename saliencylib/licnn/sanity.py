@@ -1,6 +1,7 @@
 """Sanity checks for saliency maps (Adebayo et al., NeurIPS 2018): do maps change with the weights?"""
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,16 +23,17 @@ def randomisation_stages(model: nn.Module) -> list[tuple[str, list[str]]]:
 
     A layer of a plain network is a part of its own; layers inside a numbered block ("blocks.3.1.conv_dw") go
     with the block's first number ("blocks.3"), those of a plain sequence ("features.28") with theirs. A
-    normalisation belongs to the layer before it.
+    normalisation belongs to the layer before it. Weights of the network itself ("class_token"), whose layer
+    has no name (""), are a part called after the first of them.
     """
     groups: dict[str, list[str]] = {}
     last = ""
     for name, module in model.named_modules():
         if not any(True for _ in module.parameters(recurse=False)):
             continue
-        parts = name.split(".")
+        parts = (name or next(own for own, _ in module.named_parameters(recurse=False))).split(".")
         numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-        group = ".".join(parts[: numbers[0] + 1]) if numbers else name
+        group = ".".join(parts[: numbers[0] + 1]) if numbers else ".".join(parts)
         if _is_norm(module) and group not in groups and last:
             group = last
         groups.setdefault(group, []).append(name)
@@ -44,8 +46,10 @@ def randomized(model: nn.Module, scheme: str = "cascading", seed: int = 0) -> It
 
     "cascading" keeps what was randomised before, "independent" randomises one stage at a time. Each layer
     draws its initial weights again (``reset_parameters``; a BatchNorm's statistics go back to mean 0 and
-    variance 1) from a random stream of its own, fixed by ``seed`` and its place. The model that is passed in
-    never changes. Raises ValueError for an unknown scheme.
+    variance 1) from a random stream of its own, fixed by ``seed`` and its place. Choice: weights that this
+    leaves as they were, such as those of a container, which knows no initial ones (a class token, a layer's
+    scale), are shuffled: the same values in other places. A stage that changes nothing even so warns. The
+    model that is passed in never changes. Raises ValueError for an unknown scheme.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"unknown scheme {scheme!r}; valid schemes: {', '.join(SCHEMES)}")
@@ -55,13 +59,33 @@ def randomized(model: nn.Module, scheme: str = "cascading", seed: int = 0) -> It
 def _randomised_stages(model: nn.Module, scheme: str, seed: int) -> Iterator[tuple[str, nn.Module]]:
     place, current = 0, model
     for stage, names in randomisation_stages(model):
-        current = copy.deepcopy(current if scheme == "cascading" else model)
-        for name in names:
-            with torch.random.fork_rng():
-                torch.manual_seed(int(np.random.SeedSequence([seed, place]).generate_state(1)[0]))
-                current.get_submodule(name).reset_parameters()
-            place += 1
+        changed = False
+        with torch.inference_mode(False):  # in which no gradient could be taken of the copy
+            current = copy.deepcopy(current if scheme == "cascading" else model)
+            for name in names:
+                with torch.random.fork_rng():
+                    torch.manual_seed(int(np.random.SeedSequence([seed, place]).generate_state(1)[0]))
+                    changed |= _draw_anew(current.get_submodule(name))
+                place += 1
+        if not changed:
+            warnings.warn(f"randomising {stage} left all its weights as they were", stacklevel=2)
         yield stage, current
+
+
+@torch.no_grad()
+def _draw_anew(layer: nn.Module) -> bool:
+    """Draw the layer's own weights anew; whether any is another now."""
+    own = list(layer.parameters(recurse=False))
+    before = [weight.clone() for weight in own]
+    reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
+    if reset:  # attention names it with an underscore
+        reset()
+    for weight, old in zip(own, before, strict=True):
+        if weight.equal(old):
+            weight.copy_(
+                weight.flatten()[torch.randperm(weight.numel(), device=weight.device)].view_as(weight)
+            )
+    return any(not weight.equal(old) for weight, old in zip(own, before, strict=True))
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -90,7 +114,8 @@ def class_similarity(maps: Tensor) -> np.ndarray:
     """How alike the maps of an image's classes are: mean Pearson correlation over all pairs of maps
     (N, K, H, W) -> (N,); a constant map correlates with none."""
     flat = maps.flatten(2).double()
-    flat = torch.nn.functional.normalize(flat - flat.mean(2, keepdim=True), dim=2)
+    varied = flat.amin(2, keepdim=True) < flat.amax(2, keepdim=True)  # exact, where a deviation is rounded
+    flat = torch.nn.functional.normalize((flat - flat.mean(2, keepdim=True)) * varied, dim=2)
     correlation, k = flat @ flat.transpose(1, 2), flat.shape[1]
     among_others = correlation.sum((1, 2)) - correlation.diagonal(dim1=1, dim2=2).sum(1)
     return (among_others / (k * (k - 1))).cpu().numpy()

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
+from saliencylib.inputs import network_input, saliency_input
+
 
 class SalMask(nn.Module):
     """A network whose first feature maps are multiplied by a saliency map (Sal-Mask, equations 1 to 8).
@@ -17,7 +19,8 @@ class SalMask(nn.Module):
     everything after it. With y = first(images), the masked maps are ey = h(y * s) for every channel; the
     saliency map gets no gradient. With ``average`` the mask is s = (saliency + 1) / 2, in [0.5, 1], the
     average of saliency and a white image (section 2.3); without it the raw saliency. ``activation`` is h,
-    the ReLU in the paper.
+    the ReLU in the paper. ``resize`` fits the mask to the feature maps where their size differs (bilinear,
+    smoothed where it shrinks), for a first layer that does not keep the image's size.
     """
 
     def __init__(
@@ -26,9 +29,11 @@ class SalMask(nn.Module):
         rest: nn.Module,
         average: bool = True,
         activation: Callable[[torch.Tensor], torch.Tensor] = torch.relu,
+        resize: bool = False,
     ) -> None:
         super().__init__()
         self.first, self.rest, self.average, self.activation = first, rest, average, activation
+        self.resize = resize
 
     def mask(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         """The mask s, (N, H, W), that multiplies the feature maps of images (N, 3, H, W)."""
@@ -38,14 +43,21 @@ class SalMask(nn.Module):
     def forward(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         """Class scores (N, classes) of images (N, 3, H, W) with saliency maps (N, H, W) in [0, 1].
 
-        Raises ValueError when a map's size is not that of the first layer's feature maps.
+        Both may have any form that ``inputs.network_input`` and ``inputs.saliency_input`` read. Raises
+        ValueError when a map's size is not that of the first layer's feature maps, and for maps that hold
+        NaN or values outside [0, 1].
         """
+        images = network_input(images, self)
+        saliency = saliency_input(saliency, images, self.training)
         features = self.first(images)
         mask = self.mask(images, saliency)
+        if self.resize and mask.shape[1:] != features.shape[2:]:
+            mask = interpolate(mask[:, None], features.shape[2:], mode="bilinear", antialias=True)[:, 0]
         if mask.shape != (len(features), *features.shape[2:]):
             raise ValueError(
                 f"saliency of shape {tuple(saliency.shape)} does not fit feature maps of shape "
-                f"{tuple(features.shape)}: it must be (N, H, W) with the same N, H and W"
+                f"{tuple(features.shape)}: it must be (N, H, W) with the same N, H and W, "
+                "or SalMask be told to resize=True"
             )
         return self.rest(self.activation(features * mask.unsqueeze(1)))
 
@@ -231,8 +243,13 @@ def connected(plain: Classifier, connection: str = "first") -> SalMask:
 
     "second" masks after the next convolution larger than 1x1 with its activation, in both networks at half
     the image's size (choice: the 1x1 convolutions of a NIN block are taken to belong to its first layer).
-    Raises ValueError for an unknown connection.
+    Raises ValueError for an unknown connection, and for a network that lacks the parts.
     """
+    if not all(isinstance(getattr(plain, part, None), nn.Module) for part in ("first", "rest")):
+        raise ValueError(
+            f"a {type(plain).__name__} has no parts for a mask between them: give Classifier(first, rest) "
+            "with the first convolution and its activation, and everything after it"
+        )
     if connection in ("first", "raw"):
         return SalMask(plain.first, plain.rest, average=connection == "first")
     if connection == "learned":
@@ -240,7 +257,12 @@ def connected(plain: Classifier, connection: str = "first") -> SalMask:
     if connection == "input":  # the image has negative values, so that h must not be the ReLU
         return SalMask(nn.Identity(), plain, activation=nn.Identity())
     if connection == "second":
-        spatial = [isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) for layer in plain.rest]
+        layers = plain.rest if isinstance(plain.rest, nn.Sequential) else ()
+        spatial = [isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) for layer in layers]
+        if True not in spatial:
+            raise ValueError(
+                '"second" needs a rest that is an nn.Sequential with a convolution above 1x1 in it'
+            )
         end = spatial.index(True) + 2
         return SecondLayerMask(nn.Sequential(plain.first, plain.rest[:end]), plain.rest[end:])
     raise ValueError(f"connection must be one of {', '.join(CONNECTIONS)}, not {connection!r}")

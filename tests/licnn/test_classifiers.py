@@ -195,6 +195,75 @@ def test_local_weights_of_any_torchvision_or_timm_model(empty_root, name):
         assert torch.allclose(ready(images), network.eval()(images), atol=1e-5)
 
 
+CHECKPOINTS = {
+    "of a training": lambda w: {"state_dict": w, "epoch": 3, "optimizer": {"state": {}}},
+    "of parallel devices": lambda w: {f"module.{key}": tensor for key, tensor in w.items()},
+    "of a compiled network": lambda w: {"model": {f"_orig_mod.{key}": tensor for key, tensor in w.items()}},
+    "of both": lambda w: {"model_state_dict": {f"module.net.{key}": tensor for key, tensor in w.items()}},
+}
+
+
+@pytest.fixture
+def squeezenet() -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    return torchvision.models.squeezenet1_1().state_dict()
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_are_read(empty_root, squeezenet, kind):
+    torch.save(CHECKPOINTS[kind](squeezenet), empty_root / "squeezenet1_1.pth")
+    found = load_classifier("squeezenet1_1").state_dict()
+    assert torch.allclose(found["classifier.1.bias"], squeezenet["classifier.1.bias"])
+
+
+def test_weights_that_do_not_fit_are_told_in_a_line(empty_root, squeezenet):
+    wrong = {key: t for key, t in squeezenet.items() if not key.startswith("features.3")}
+    wrong |= {"head.weight": torch.zeros(2), "classifier.1.bias": torch.zeros(10)}
+    torch.save({"state_dict": wrong}, empty_root / "squeezenet1_1.pth")
+    with pytest.raises(DataInvalid, match="do not fit") as refused:
+        load_classifier("squeezenet1_1")
+    text = str(refused.value)
+    assert len(text) < 300 and r"6 missing (features.3.squeeze.weight" in text
+    assert "1 unexpected (head.weight)" in text and "classifier.1.bias (10,), not (1000,)" in text
+
+
+@pytest.mark.parametrize(
+    "other", [{"epoch": 3}, {"optimizer": {"state": {}}}, [torch.zeros(2)], torch.zeros(2)]
+)
+def test_files_without_weights_are_refused(empty_root, other):
+    torch.save(other, empty_root / "squeezenet1_1.pth")
+    with pytest.raises(DataInvalid, match="holds no weights"):
+        load_classifier("squeezenet1_1")
+
+
+@pytest.mark.parametrize("name", ["vit_h_14", "regnet_y_128gf"])
+def test_networks_with_later_weights_alone_are_known(empty_root, name):
+    with pytest.raises(DataNotFound, match=f"{name}.*missing.*swag"):
+        load_classifier(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("vit_h_14", "image_size"), ("inception_v3", "transform_input")]
+)
+def test_the_network_is_built_as_the_weights_were_trained(empty_root, monkeypatch, squeezenet, name, options):
+    built = {}
+    monkeypatch.setattr(
+        torchvision.models, "get_model", lambda name, **given: built.update(given) or nn.ReLU()
+    )
+    torch.save(squeezenet, empty_root / f"{name}.pth")
+    with pytest.raises(DataInvalid, match="do not fit"):
+        load_classifier(name)
+    assert built == {options: {"vit_h_14": 518, "inception_v3": True}[name]}
+
+
+def test_a_network_of_other_classes_is_not_given_imagenets_names(empty_root, monkeypatch):
+    network = timm.create_model("mobilenetv2_035", num_classes=7)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: network)
+    safetensors.torch.save_file(network.state_dict(), empty_root / "mobilenetv2_035.safetensors")
+    with pytest.raises(DataInvalid, match="7 classes"):
+        load_classifier("mobilenetv2_035")
+
+
 def test_squeezenet_is_the_same_from_a_download_and_from_its_copy_in_half_precision(empty_root):
     torch.manual_seed(3)
     network = torchvision.models.squeezenet1_1()

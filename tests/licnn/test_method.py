@@ -175,7 +175,7 @@ def test_nothing_is_left_behind(network, images):
     assert [p.requires_grad for p in network.parameters()] == asking
     assert all(p.grad is None for p in network.parameters())
     assert torch.equal(network(images), before)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"fails on images of shape \(4, 2, 20, 20\).*takes 3 channels"):
         LICNN(network).saliency_maps(images[:, :2])
     assert hooks(network) == 0 and [p.requires_grad for p in network.parameters()] == asking
 

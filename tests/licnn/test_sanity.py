@@ -119,7 +119,8 @@ def test_class_similarity_is_the_mean_pearson_correlation():
     expected = np.corrcoef(flat)[np.triu_indices(3, 1)].mean()
     assert sanity.class_similarity(maps)[1] == pytest.approx(expected, abs=1e-6)
     assert sanity.class_similarity(maps[:, :1].repeat(1, 5, 1, 1))[0] == pytest.approx(1)
-    assert sanity.class_similarity(torch.zeros(1, 3, 6, 6)) == [0]
+    for level in (0.0, 0.1, 0.3, 1e6 + 0.1):
+        assert sanity.class_similarity(torch.full((1, 3, 7, 11), level, dtype=torch.double)) == [0]
 
 
 def test_curves_hold_every_method_seed_stage_and_image(network, monkeypatch):

@@ -5,6 +5,7 @@ from torch import nn
 from saliencylib.sal_mask.network import (
     CONNECTIONS,
     NETWORKS,
+    Classifier,
     LocalResponseNorm,
     SalMask,
     alexnet,
@@ -52,6 +53,58 @@ def test_mask_of_another_size_is_refused():
     network = connected(nin(width=0.125))
     with pytest.raises(ValueError, match="does not fit"):
         network(torch.rand(2, 3, 32, 32), torch.rand(2, 31, 32))
+
+
+def test_maps_that_are_none_are_refused():
+    network, images = connected(nin(width=0.125)).eval(), torch.rand(2, 3, 32, 32)
+    for wrong, message in (
+        (torch.full((2, 32, 32), torch.nan), "without NaN"),
+        (255 * torch.rand(2, 32, 32), "divide maps of 0 to 255 by 255"),
+        (torch.rand(2, 32, 32) - 0.5, r"lie in \[0, 1\]"),
+        (torch.randint(0, 256, (2, 32, 32), dtype=torch.uint8), "divide"),
+        (torch.rand(32, 32), r"maps \(N, H, W\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            network(images, wrong)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        network(images * torch.nan, torch.rand(2, 32, 32))
+
+
+def test_images_and_maps_of_every_form_score_the_same():
+    network, images, maps = (
+        connected(nin(width=0.125)).eval(),
+        torch.rand(2, 3, 32, 32),
+        torch.rand(2, 32, 32),
+    )
+    expected = network(images, maps)
+    for x, s in ((images.numpy(), maps.numpy()), (images.double(), maps.double()), (images, maps[:, None])):
+        assert torch.equal(network(x, s), expected)
+    assert torch.equal(network(images.permute(0, 2, 3, 1), maps), expected)
+
+
+def test_a_mask_can_be_fitted_to_smaller_features():
+    halved = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+    images, maps = torch.rand(2, 3, 16, 16), torch.rand(2, 16, 16)
+    with pytest.raises(ValueError, match="resize=True"):
+        SalMask(halved, nn.Identity())(images, maps)
+    network = SalMask(halved, nn.Identity(), resize=True)
+    assert torch.equal(network(images, torch.ones(2, 16, 16)), halved(images))
+    small = nn.functional.interpolate(maps[:, None], (8, 8), mode="bilinear", antialias=True)
+    assert torch.allclose(network(images, maps), halved(images) * (small + 1) / 2)
+    same = SalMask(nn.Identity(), nn.Identity(), resize=True)
+    assert torch.equal(same(images, maps), SalMask(nn.Identity(), nn.Identity())(images, maps))
+
+
+@pytest.mark.parametrize("connection", CONNECTIONS)
+def test_a_network_without_parts_for_a_mask_is_told_what_it_lacks(connection):
+    with pytest.raises(ValueError, match=r"Linear has no parts.*Classifier\(first, rest\)"):
+        connected(nn.Linear(2, 2), connection)
+
+
+def test_a_second_layer_mask_needs_a_second_layer():
+    for rest in (nn.Linear(4, 2), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())):
+        with pytest.raises(ValueError, match="above 1x1"):
+            connected(Classifier(nn.Conv2d(3, 4, 3), rest), "second")
 
 
 def test_local_response_norm_equals_a_loop_and_torchs_with_three_times_its_alpha():

@@ -1,0 +1,225 @@
+"""What a user hands in, in its usual forms: maps, photographs, images and classes for a network, its answer.
+
+Every part of the library reads these by the functions here, so that one rule holds everywhere. What can be
+read in one way only is converted; what can be read in two is refused, with a sentence that says what is
+wanted.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from skimage.color import rgba2rgb
+from torch import Tensor, nn
+
+Images = Tensor | np.ndarray
+FLOATING = (np.float16, np.float32, np.float64)
+FAR_OUT = 10  # times the largest standardised value of a picture: beyond lie images that are not standardised
+NO_GRADIENT = (
+    "no gradient leads from the logits back to the images: a part of the network runs under torch.no_grad(), "
+    "or detaches its features; let it run with gradients"
+)
+
+
+def as_array(values: object) -> np.ndarray:
+    """A tensor of any device, with or without a graph, or whatever NumPy takes, as an array."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def finite_map(map: np.ndarray | Tensor) -> np.ndarray:
+    """A map as (H, W) float64; ValueError for another shape, no pixel, NaN or infinity."""
+    map = as_array(map).astype(np.float64, copy=False)
+    if map.ndim != 2 or not map.size:
+        raise ValueError(f"a map has two dimensions and at least one pixel, not shape {map.shape}")
+    if not np.isfinite(map).all():
+        raise ValueError("the map holds NaN or infinity")
+    return map
+
+
+def rgb_image(image: np.ndarray | Tensor | Image.Image) -> np.ndarray:
+    """One photograph as (H, W, 3) float64 in [0, 1].
+
+    (H, W, 3) ``uint8`` is read as 0..255, floating point as 0..1. A grey image, (H, W) or (H, W, 1), counts
+    as three equal channels; one with an alpha channel, (H, W, 4), is laid on white. A PIL picture of 8 bits
+    is read by its own mode. Anything else raises ValueError: another shape or type, no pixel, NaN, values
+    outside 0..1.
+    """
+    if isinstance(image, Image.Image) and image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    image = as_array(image)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+        raise ValueError(f"an image must be (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got {image.shape}")
+    if image.dtype == np.uint8:
+        image = image / 255
+    elif not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"an image must be uint8, or floating point in [0, 1], got {image.dtype}")
+    elif not (image.min() >= 0 and image.max() <= 1):  # so that NaN fails too
+        raise ValueError(f"a floating point image must lie in [0, 1], got {image.min()} to {image.max()}")
+    if image.shape[2] == 4:
+        return rgba2rgb(image.astype(np.float64))
+    return np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float64)
+
+
+# ------------------------------------------------------------------------------------------- networks
+
+
+def image_batch(images: Images, network: nn.Module) -> Tensor:
+    """Images as a tensor (N, C, H, W), of the values, type and device that they have.
+
+    (N, H, W, C) is turned where its last axis alone has the channels that the network's first convolution
+    takes. Raises ValueError for anything else, and for types other than uint8 and floating point.
+    """
+    channels = _channels(network) or 3
+    wanted = f"need images (N, {channels}, H, W), a tensor or an array"
+    if not isinstance(images, Tensor | np.ndarray):
+        raise ValueError(
+            f"{wanted}, not a {type(images).__name__}; pictures become one by "
+            "torch.stack([model.preprocess(picture) for picture in pictures])"
+        )
+    if isinstance(images, np.ndarray) and images.dtype.kind in "fu":
+        images = images.astype(images.dtype.newbyteorder("="))  # a copy, in the order that torch reads
+        images = torch.from_numpy(images) if images.dtype in (np.uint8, *FLOATING) else images
+    if isinstance(images, np.ndarray) or not (images.is_floating_point() or images.dtype == torch.uint8):
+        raise ValueError(
+            f"images must be floating point, as the network takes them, or uint8, not {images.dtype}"
+        )
+    if images.ndim == 4 and images.shape[1] != channels == images.shape[3]:
+        images = images.permute(0, 3, 1, 2)
+    if images.ndim != 4 or not images.numel():
+        one = "; a single image is images[None]" if images.ndim == 3 else ""
+        raise ValueError(f"{wanted}, not shape {tuple(images.shape)}{one}")
+    return images
+
+
+def network_input(images: Images, network: nn.Module) -> Tensor:
+    """Images as a network takes them: (N, C, H, W), of the type and on the device of its weights.
+
+    The forms are those of ``image_batch``. Floating-point values are taken as they are: standardised, if
+    that is what the network was trained with. uint8, 0..255, is standardised by ``network.preprocess`` (see
+    ``classifiers.as_classifier``) and refused without one, since nothing then says what the network wants.
+    Raises ValueError, too, for NaN or infinity, and for values far outside what ``network.preprocess`` makes
+    of a picture. Only images on the CPU, for a network in eval mode, are looked at: to look at others would
+    be to wait for them.
+    """
+    images = image_batch(images, network)
+    preprocess = getattr(network, "preprocess", None)
+    known = hasattr(preprocess, "mean") and hasattr(preprocess, "std")
+    weight = next(network.parameters(), images)
+    if images.dtype == torch.uint8:
+        if not known:
+            raise ValueError(
+                "images are uint8, and nothing says how this network standardises 0..255: give floating "
+                "point as the network takes it, or make it ready with as_classifier(model, Preprocess(...))"
+            )
+        mean, std = (torch.tensor(preprocess.mean), torch.tensor(preprocess.std))
+        pixels = images.float().div(255).to(weight.device)
+        images = (pixels - mean.to(pixels)[:, None, None]) / std.to(pixels)[:, None, None]
+    elif images.device.type == "cpu" and not network.training:
+        low, high = (float(value) for value in images.detach().aminmax())
+        if not math.isfinite(high - low):
+            raise ValueError("the images hold NaN or infinity")
+        largest = math.inf
+        if known:
+            scale = zip(preprocess.mean, preprocess.std, strict=True)
+            largest = max(max(mean, 1 - mean) / std for mean, std in scale)
+        if max(-low, high) > FAR_OUT * largest:
+            raise ValueError(
+                f"the images run from {low:g} to {high:g}, far outside what model.preprocess gives, "
+                f"at most {largest:.1f}: give uint8 for 0..255, or standardise them"
+            )
+    images = images.to(weight.device, weight.dtype if weight.is_floating_point() else images.dtype)
+    return outside_inference(images)
+
+
+def saliency_input(maps: Images, images: Tensor, training: bool) -> Tensor:
+    """Saliency maps as a tensor (N, H, W) of the images' type and device, from (N, H, W) or (N, 1, H, W).
+
+    Raises ValueError for another shape, and for NaN or values outside [0, 1]. As with the images of
+    ``network_input``, maps on a GPU or in training are not looked at.
+    """
+    maps = torch.as_tensor(maps)
+    if maps.ndim == 4 and maps.shape[1] == 1:
+        maps = maps[:, 0]
+    if maps.ndim != 3:
+        raise ValueError(f"need saliency maps (N, H, W) in [0, 1], not shape {tuple(maps.shape)}")
+    if maps.device.type == "cpu" and not training and maps.numel():
+        low, high = (float(value) for value in maps.detach().aminmax())
+        if not (low >= 0 and high <= 1):
+            remedy = "; divide maps of 0 to 255 by 255" if high > 1 else ""
+            raise ValueError(f"saliency maps lie in [0, 1], without NaN, not {low:g} to {high:g}{remedy}")
+    return maps.to(images)
+
+
+def outside_inference(tensor: Tensor) -> Tensor:
+    """The tensor, or where it was made in ``torch.inference_mode`` and that is left, a copy for a graph."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+
+
+def target_classes(target: int | Sequence[int] | Tensor | np.ndarray, count: int) -> Tensor:
+    """One class index an image, (count,), from one for all or one an image; ValueError for other forms."""
+    classes = torch.as_tensor(target)
+    whole = not classes.is_floating_point() and classes.dtype != torch.bool
+    if not whole or classes.shape not in ((), (1,), (count,)):
+        raise ValueError(
+            f"need one class index for all or one for each of {count} images, as whole numbers, "
+            f"not {classes.dtype} of shape {tuple(classes.shape)}"
+        )
+    return classes.expand(count)
+
+
+def answer_of(network: nn.Module, images: Tensor) -> object:
+    """What the network answers to images; ValueError with their shape where it fails on them."""
+    try:
+        return network(images)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        if "require grad" in str(error):  # a hook that a method hangs on an activation says so first
+            raise ValueError(NO_GRADIENT) from error
+        channels = _channels(network)
+        takes = f" (its first convolution takes {channels} channels)" if channels else ""
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"the network fails on images of shape {tuple(images.shape)}{takes}: {reason}"
+        ) from error
+
+
+def logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    """The logits (N, classes) of images: the network's answer, or what it calls "logits", or its first part.
+
+    Raises ValueError as ``answer_of`` does, where the network answers with something else, and where a
+    gradient is wanted and none leads back to the images.
+    """
+    logits = answer = answer_of(network, images)
+    if isinstance(answer, Mapping):
+        logits = answer.get("logits")
+    elif not isinstance(answer, Tensor):
+        logits = getattr(answer, "logits", answer[0] if isinstance(answer, tuple | list) and answer else None)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
+        form = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(answer).__name__
+        raise ValueError(
+            f"the network must answer with logits (N, classes), alone, first of a tuple or as "
+            f'"logits" of a dictionary, not with {form}'
+        )
+    if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+        raise ValueError(NO_GRADIENT)
+    return logits
+
+
+def check_classes(classes: Tensor, count: int) -> None:
+    """ValueError where a class index is none of ``count`` classes; indices on a GPU are not looked at."""
+    if classes.device.type == "cpu" and not 0 <= int(classes.min()) <= int(classes.max()) < count:
+        raise ValueError(
+            f"the network has classes 0 to {count - 1}, "
+            f"but {int(classes.min())} to {int(classes.max())} are asked for"
+        )
+
+
+def _channels(network: nn.Module) -> int | None:
+    """The channels that the network's first convolution takes, if it has one."""
+    convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    return next((layer.in_channels for layer in convolutions), None)

@@ -1,10 +1,12 @@
 """The assignments: builds the students' copies with nbgrader and proves them (``./run_all.sh assignments``).
 
-Writes ``release/`` beside this script once the proof holds. The proof grades copies of every assignment in a
-temporary course folder: the blank copy must get no points and not crash the grader, the solution full marks,
-a half-right answer something between. nbgrader's autograder gives the automatic points. Written answers are
-for a teacher to read; the proof enters the marks in the gradebook as a teacher would: full marks for the
-model answer, and the share that ``answers.toml`` states for the half-right one.
+Once the proof holds, writes beside this script ``release/`` and ``handouts/``: a zip for the students of each
+assignment, with a cell that sets it up and the list of packages. The proof grades copies of every assignment
+in a temporary course folder: the blank copy must get no points and not crash the grader, the solution full
+marks, a half-right answer something between, and no points for a test that its mistakes should fail.
+nbgrader's autograder gives the automatic points. Written answers are for a teacher to read; the proof enters
+the marks in the gradebook as a teacher would: full marks for the model answer, and the share that
+``answers.toml`` states for the half-right one.
 """
 
 import os
@@ -14,6 +16,7 @@ import tempfile
 import time
 import tomllib
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,17 +27,42 @@ import nbformat
 import pandas as pd
 from joblib import Parallel, delayed
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 from sqlalchemy.exc import SAWarning
 from traitlets.config.loader import PyFileConfigLoader
 
 from saliencylib.places import ROOT
+from saliencylib.study.report import repository
 
 COURSE = Path(__file__).resolve().parent
 CONFIG = "nbgrader_config.py"
 PROOF = ("blank", "half", "solution")
 REGIONS = ("SOLUTION", "HIDDEN TESTS")
+REQUIREMENTS = "requirements.txt"
+SET_UP = rf"""
+## Set-up
+
+**On Google Colab:** choose *File*, *Upload notebook* for this file, and run the next cell.
+
+**On your own computer**, with Python 3.11 or newer, in the folder of this notebook (on Windows the programs
+lie in `.venv\Scripts`):
+
+```
+python3 -m venv .venv
+.venv/bin/pip install -r {REQUIREMENTS}
+.venv/bin/jupyter lab
+```
+
+The next cell then installs the library that the assignment uses, where it is missing.
+"""
+INSTALL = """
+from importlib.util import find_spec
+
+if find_spec("saliencylib") is None:
+    %pip install --quiet --no-deps {repository}/archive/refs/heads/main.zip
+"""
 
 
 class AssignmentError(Exception):
@@ -43,12 +71,14 @@ class AssignmentError(Exception):
 
 @dataclass(frozen=True)
 class Copy:
-    """One student's notebook, and the share of the written points that the teacher gives."""
+    """One student's notebook, the share of the written points that the teacher gives, and the tests (grade
+    ids) that its mistakes should fail."""
 
     assignment: str
     student: str
     notebook: NotebookNode
     written: float = 1.0
+    loses: tuple[str, ...] = ()
 
 
 def assignment_names(course: Path = COURSE) -> list[str]:
@@ -82,9 +112,11 @@ def proof_copies(folder: Path, course: Path = COURSE) -> list[Copy]:
         mistakes = [m for m in answers[assignment]["mistakes"] if m["name"] in half["mistakes"]]
         if len(mistakes) != len(half["mistakes"]):
             raise AssignmentError(f"answers.toml: the half-right {assignment} names an unknown mistake")
+        loses = tuple(test for mistake in mistakes for test in mistake["loses"])
+        notebook = answered(folder, assignment, mistakes, half["blank"])
         copies += [
             Copy(assignment, "blank", _notebook(folder, "release", assignment)),
-            Copy(assignment, "half", answered(folder, assignment, mistakes, half["blank"]), half["written"]),
+            Copy(assignment, "half", notebook, half["written"], loses),
             Copy(assignment, "solution", answered(folder, assignment)),
         ]
     return copies
@@ -119,9 +151,11 @@ def answered(
 
 def graded(folder: Path, copies: Sequence[Copy]) -> pd.DataFrame:
     """A row a copy, in order: assignment, student, the points that it got (automatic, written, total) and
-    could get (most_automatic, most_written, most), the tests without points (lost, grade ids), and seconds.
+    could get (most_automatic, most_written, most), the tests without points (lost, grade ids), those that
+    gave points though the copy's mistakes should fail them (missed), and seconds.
 
-    Two are graded at a time, each in a course folder of its own. Raises AssignmentError when nbgrader fails.
+    Two are graded at a time, each in a course folder of its own. Raises AssignmentError when nbgrader
+    fails, or leaves a code cell to be marked by hand.
     """
     workers = min(2, len(copies), os.cpu_count() or 1)
     rows = pd.DataFrame(Parallel(n_jobs=workers)(delayed(_graded)(folder, copy) for copy in copies))
@@ -148,21 +182,28 @@ def _graded(built: Path, copy: Copy) -> dict[str, object]:
 
 
 def _points(gradebook: Gradebook, copy: Copy) -> dict[str, object]:
-    """Mark the written answers that still need it, then read the points."""
+    """Mark the written answers that still need it, then read the points. Code is never marked by hand."""
     submission = gradebook.find_submission(copy.assignment, copy.student)
     grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
     for grade in grades:
         if grade.needs_manual_grade:
+            if grade.cell.cell_type == "code":
+                raise AssignmentError(
+                    f"{copy.assignment}: nbgrader leaves the code cell {grade.name} to be marked by hand; "
+                    "a code cell with points must hold tests and be locked"
+                )
             grade.manual_score = copy.written * grade.max_score
             grade.needs_manual_grade = False
     gradebook.db.commit()
     gradebook.db.refresh(submission)
+    lost = {g.name for g in grades if g.cell.cell_type == "code" and g.score == 0 < g.max_score}
     return {
         "automatic": submission.code_score,
         "written": submission.written_score,
         "most_automatic": submission.max_code_score,
         "most_written": submission.max_written_score,
-        "lost": sorted(g.name for g in grades if g.cell.cell_type == "code" and g.score == 0 < g.max_score),
+        "lost": sorted(lost),
+        "missed": sorted(set(copy.loses) - lost),
     }
 
 
@@ -178,6 +219,9 @@ def problems(results: pd.DataFrame) -> list[str]:
             found.append(
                 f"{result.assignment}: the half-right answer gets {automatic}, not something between"
             )
+        if result.missed:
+            missed = ", ".join(result.missed)
+            found.append(f"{result.assignment}: the mistakes of the {result.student} copy pass {missed}")
         if result.student == "solution" and result.total != result.most:
             lost = ", ".join(result.lost)
             found.append(f"{result.assignment}: the solution gets {of}; it fails {lost}")
@@ -202,6 +246,21 @@ def _secrets(cell: NotebookNode) -> Iterator[str]:
     for region in REGIONS:
         for part in cell.source.split(f"### BEGIN {region}")[1:]:
             yield part.split(f"### END {region}")[0].strip()
+
+
+def hand_out(folder: Path, handouts: Path) -> None:
+    """Write to ``handouts`` a zip for the students of every assignment built in ``folder``: their notebook,
+    with cells that set it up on Google Colab or at home, and the list of packages for the latter."""
+    handouts.mkdir()
+    install = INSTALL.strip().format(repository=repository())
+    added = [new_markdown_cell(SET_UP.strip()), new_code_cell(install)]
+    for assignment in assignment_names(folder):
+        notebook = _notebook(folder, "release", assignment)
+        first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        notebook.cells[first:first] = added
+        with zipfile.ZipFile(handouts / f"{assignment}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{assignment}/{assignment}.ipynb", nbformat.writes(notebook))
+            archive.write(Path(__file__).with_name(REQUIREMENTS), f"{assignment}/{REQUIREMENTS}")
 
 
 def prove(folder: Path, course: Path = COURSE) -> tuple[pd.DataFrame, list[str]]:
@@ -283,12 +342,14 @@ def main(arguments: Sequence[str] = ()) -> int:
             print(f"assignments: {problem}", file=sys.stderr)
         if unproved:
             return 1
-        shutil.rmtree(COURSE / "release", ignore_errors=True)
-        shutil.copytree(Path(name) / "release", COURSE / "release")
+        hand_out(Path(name), Path(name) / "handouts")
+        for step in ("release", "handouts"):
+            shutil.rmtree(COURSE / step, ignore_errors=True)
+            shutil.copytree(Path(name) / step, COURSE / step)
     print("Automatic points are nbgrader's. Written answers were marked by the proof as a teacher would mark")
     print("them: full marks for the model answer, half marks in the half-right copy.")
     seconds = time.perf_counter() - start
-    print(f"Proved in {seconds:.0f} s. The students' copies are in {os.path.relpath(COURSE / 'release')}.")
+    print(f"Proved in {seconds:.0f} s. The zips for students are in {os.path.relpath(COURSE / 'handouts')}.")
     return 0
 
 

@@ -1,9 +1,15 @@
 """The assignments: the proof itself, what students must not see, and what each common mistake costs."""
 
+import ast
 import copy
 import importlib.util
+import json
 import re
+import subprocess
 import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
 
 import cloudpickle
 import nbformat
@@ -12,6 +18,9 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbgrader.plugins import FileNameCollectorPlugin
+from packaging.requirements import Requirement
+from traitlets.config.loader import PyFileConfigLoader
 
 from saliencylib.places import ROOT
 
@@ -22,6 +31,7 @@ cloudpickle.register_pickle_by_value(prove)  # the workers of joblib cannot impo
 
 NAMES = prove.assignment_names()
 ANSWERS = prove.answers_of()
+CONFIG = PyFileConfigLoader(prove.CONFIG, path=str(prove.COURSE)).load_config()
 GUIDE = (prove.COURSE / "TEACHING.md").read_text(encoding="utf-8")
 
 
@@ -80,7 +90,10 @@ def test_a_leak_is_found(proof, tmp_path):
 # --- a broken assignment -----------------------------------------------------------------------------------
 
 
-def fake_course(folder, test="assert double(2) == 4", solution="return 2 * x"):
+HIDDEN = "assert double(5) == 10"
+
+
+def fake_course(folder, test="assert double(2) == 4", solution="return 2 * x", hidden=HIDDEN):
     """A course of one small assignment."""
 
     def made(make, grade_id, text, grade=False, solution=False, points=None):
@@ -89,7 +102,7 @@ def fake_course(folder, test="assert double(2) == 4", solution="return 2 * x"):
         return make(text, metadata={"nbgrader": meta})
 
     code = f"def double(x):\n    ### BEGIN SOLUTION\n    {solution}\n    ### END SOLUTION"
-    tested = f"{test}\n### BEGIN HIDDEN TESTS\nassert double(5) == 10\n### END HIDDEN TESTS"
+    tested = f"{test}\n### BEGIN HIDDEN TESTS\n{hidden}\n### END HIDDEN TESTS"
     notebook = new_notebook(
         cells=[
             made(new_code_cell, "double", code, solution=True),
@@ -102,7 +115,7 @@ def fake_course(folder, test="assert double(2) == 4", solution="return 2 * x"):
     (folder / "source" / "fake").mkdir(parents=True)
     nbformat.write(notebook, folder / "source" / "fake" / "fake.ipynb")
     (folder / prove.CONFIG).write_text((prove.COURSE / prove.CONFIG).read_text())
-    mistake = '{name = "adds", cell = "double", right = "2 * x", wrong = "2 + x", loses = []}'
+    mistake = '{name = "adds", cell = "double", right = "2 * x", wrong = "2 + x", loses = ["test_double"]}'
     half = 'half = {mistakes = ["adds"], blank = [], written = 0.5}'
     (folder / "answers.toml").write_text(f"[fake]\n{half}\nmistakes = [{mistake}]\n")
     return folder
@@ -119,6 +132,28 @@ def test_a_broken_assignment_fails_the_proof(tmp_path, monkeypatch, capsys):
     assert not (course / "release").exists(), "what is not proved is not handed out"
 
 
+def test_a_build_that_lost_its_hidden_tests_fails_the_proof(tmp_path):
+    course, built = fake_course(tmp_path, hidden="pass"), tmp_path / "built"
+    built.mkdir()
+    prove.build(built, course)
+    half = prove.proof_copies(built, course)[1]
+    said = "fake: the mistakes of the half copy pass test_double"
+    assert said in prove.problems(prove.graded(built, [half]))
+
+
+def test_code_that_is_to_be_marked_by_hand_fails_the_proof(tmp_path):
+    course, built = fake_course(tmp_path), tmp_path / "built"
+    built.mkdir()
+    path = course / "source" / "fake" / "fake.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    meta(notebook.cells[1]).update(solution=True, locked=False)  # its tests became "YOUR CODE HERE"
+    nbformat.write(notebook, path)
+    prove.build(built, course)
+    solution = prove.proof_copies(built, course)[2]
+    with pytest.raises(prove.AssignmentError, match="leaves the code cell test_double to be marked by hand"):
+        prove.graded(built, [solution])
+
+
 def test_what_is_proved_is_handed_out(tmp_path, monkeypatch, capsys):
     course = fake_course(tmp_path / "course")
     (course / "release" / "old").mkdir(parents=True)
@@ -131,6 +166,7 @@ def test_what_is_proved_is_handed_out(tmp_path, monkeypatch, capsys):
     assert "as a teacher would mark" in capsys.readouterr().out
     assert [path.name for path in (course / "release").iterdir()] == ["fake"]
     assert "return 2 * x" not in (course / "release" / "fake" / "fake.ipynb").read_text()
+    assert [path.name for path in (course / "handouts").iterdir()] == ["fake.zip"]
 
 
 def test_what_does_not_fit_is_named(proof, tmp_path, capsys):
@@ -146,6 +182,101 @@ def test_what_does_not_fit_is_named(proof, tmp_path, capsys):
     with pytest.raises(prove.AssignmentError, match="'odd' does not fit mask_from_map"):
         prove.answered(proof[0], NAMES[0], [wrong])
     assert prove.main(["--profile"]) == 2 and "takes no arguments" in capsys.readouterr().err
+
+
+# --- what students get -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def handouts(proof, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("students") / "handouts"
+    prove.hand_out(proof[0], folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_zip_holds_the_students_copy_its_set_up_and_nothing_else(proof, handouts, name):
+    with zipfile.ZipFile(handouts / f"{name}.zip") as archive:
+        assert sorted(archive.namelist()) == [f"{name}/{name}.ipynb", f"{name}/requirements.txt"]
+        notebook = nbformat.reads(archive.read(f"{name}/{name}.ipynb").decode(), as_version=4)
+        requirements = archive.read(f"{name}/requirements.txt").decode()
+    nbformat.validate(notebook)
+    ids = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in notebook.cells]
+    assert ids.index("setup") == ids.index(None) + 2, "the set-up stands before the first code"
+    released = [meta(cell)["grade_id"] for cell in cells(proof[0], "release", name)]
+    assert [grade_id for grade_id in ids if grade_id] == released
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"%pip install --quiet --no-deps {project['urls']['Repository']}/" in notebook.cells[3].source
+    assert requirements == (prove.COURSE / "requirements.txt").read_text()
+
+
+def test_the_requirements_are_what_the_notebooks_load_in_the_versions_of_the_study():
+    lines = (prove.COURSE / "requirements.txt").read_text().splitlines()
+    needed = [Requirement(line) for line in lines if line[0] not in "#-"]
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    assert {f"{r.name}{r.specifier}".removesuffix("+cpu") for r in needed} <= set(pins)
+    torch_on = {r.marker.evaluate({"sys_platform": "linux"}): str(r.specifier) for r in needed if r.marker}
+    assert torch_on[True].endswith("+cpu") and not torch_on[False].endswith("+cpu")
+
+    code = [c.source for name in NAMES for c in cells(prove.COURSE, "source", name) if c.id == "setup"]
+    code = "\n".join([*code, "import json, sys", "cluttered_digits(2)", "print(json.dumps([*sys.modules]))"])
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = {module.split(".")[0] for module in json.loads(ran.stdout)}
+    packages = packages_distributions()
+    used = {name.lower() for module in loaded for name in packages.get(module, [])}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    used &= {Requirement(line).name for line in project["dependencies"]}
+    assert {requirement.name for requirement in needed} == used | {"jupyterlab"}
+
+
+# --- what comes back ---------------------------------------------------------------------------------------
+
+
+NAMED = {
+    "Chen Li_4712_assignsubmission_file_1_mask_layer.ipynb": "Chen Li",
+    "Jörg Müller-Lüdenscheidt_33_assignsubmission_file_1_mask_layer (1).ipynb": "Jörg Müller-Lüdenscheidt",
+    "Chen Li_4712_assignsubmission_file/1_mask_layer.ipynb": "Chen Li",
+    "Course-99/Chen Li_4712_assignsubmission_file_/1_mask_layer.ipynb": "Chen Li",
+    "Chen Li_4712_assignsubmission_file_1_mask_layer/1_mask_layer/1_mask_layer.ipynb": "Chen Li",
+    "Participant_4712_assignsubmission_file_1_mask_layer.ipynb": "Participant_4712",
+    "meieranna_20417_881203_1_mask_layer.ipynb": "meieranna",
+    "meieranna_LATE_20417_881203_1_mask_layer.ipynb": "meieranna",
+    "anna_b_meier_20417_881203_1_mask_layer-1.ipynb": "anna_b_meier",
+    "müller-jörg_20417_881203_1_mask_layer-2.ipynb": "müller-jörg",
+    "submissions/meieranna_20417_881203_1_mask_layer/1_mask_layer/1_mask_layer.ipynb": "meieranna",
+    "anna_meier_1_mask_layer.ipynb": "anna_meier",
+    "12345_1_mask_layer.ipynb": "12345",
+    "anna_2_1_mask_layer.ipynb": "anna_2",
+    "1_mask_layer.ipynb": None,
+    "Chen Li_4712_assignsubmission_file_homework.ipynb": None,
+    "Chen Li_4712_assignsubmission_file/__MACOSX/1_mask_layer/._1_mask_layer.ipynb": None,
+    "anna_1_mask_layer/1_mask_layer/.ipynb_checkpoints/1_mask_layer-checkpoint.ipynb": None,
+}
+
+
+@pytest.mark.parametrize(("path", "student"), NAMED.items())
+def test_file_names_of_learning_platforms_name_the_student(path, student):
+    collector = FileNameCollectorPlugin(config=CONFIG)
+    found = collector.collect(f"/srv/vision_2026_27_course/downloaded/1_mask_layer/extracted/{path}")
+    assert found == (student and {"student_id": student, "file_id": "1_mask_layer"})
+
+
+def test_cells_pasted_twice_or_from_elsewhere_cost_nothing_nor_do_warnings(tmp_path):
+    (tmp_path / "built").mkdir()
+    course = fake_course(tmp_path, hidden="import sys\nprint('careful', file=sys.stderr)")
+    prove.build(tmp_path / "built", course)
+    notebook = prove.answered(tmp_path / "built", "fake")
+    once = notebook.cells
+    stray, old, odd = (copy.deepcopy(once[1]) for _ in range(3))
+    meta(stray)["grade_id"] = "test_of_another_assignment"
+    meta(old)["schema_version"] = 1
+    odd.metadata["nbgrader"] = {}
+    meta(once[2]).pop("points")
+    notebook.cells = [*copy.deepcopy(once[:2]), stray, old, odd, *once]
+    for cell, number in zip(notebook.cells, range(100), strict=False):
+        cell.id = f"cell-{number}"
+    (result,) = prove.graded(tmp_path / "built", [prove.Copy("fake", "anna", notebook)]).itertuples()
+    assert result.total == result.most == 4
 
 
 # --- the sources and the guide -----------------------------------------------------------------------------
@@ -167,6 +298,17 @@ def test_sources_are_clean_and_their_tables_of_points_are_right(name):
     rows = re.findall(r"^\| (\d)\. .*? \| (\d+) \| (\d+) \|$", found[0].source, re.M)
     assert {part: int(points) for part, _, points in rows} == parts and sum(parts.values()) == 20
     assert sum(int(minutes) for _, minutes, _ in rows) == 120
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_test_has_a_title_and_says_what_is_wrong(name):
+    for cell in cells(prove.COURSE, "source", name):
+        if meta(cell)["grade"] and cell.cell_type == "code":
+            points = meta(cell)["points"]
+            title = rf"# Test: .+ \({points} point{'s' if points > 1 else ''}\)$"
+            assert re.match(title, cell.source.split("\n")[0]), meta(cell)["grade_id"]
+            asserts = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Assert)]
+            assert asserts and all(node.msg for node in asserts), meta(cell)["grade_id"]
 
 
 def test_the_guide_holds_every_mistake_and_no_other():

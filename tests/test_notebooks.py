@@ -90,6 +90,26 @@ def test_exempt_cells_say_why(path):
             assert lines[0] == "# NBVAL_IGNORE_OUTPUT" and len(lines[1]) > 12 and lines[1].startswith("# ")
 
 
+@pytest.mark.parametrize(("path", "results"), report.stored_notebooks().items(), ids=str)
+def test_what_holds_is_told_first_and_as_measured(path, results):
+    title = nbformat.read(path, as_version=4).cells[0].source
+    assert title == report.with_opening(path, results).cells[0].source, (
+        "run python -m saliencylib.study.report"
+    )
+    assert ("\n> This copy" in title) == (path.parent == ROOT / "notebooks"), "a banner for copies only"
+    linked = [link for link in re.findall(r"\]\(([^)#]+)\)", title) if "://" not in link]
+    assert all((path.parent / link).resolve().is_file() for link in linked)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in STORED + EXECUTED if p.stem in plan.NOTEBOOK_OF.values()], ids=str
+)
+def test_five_questions_close_the_notebook_of_a_paper(path):
+    last = nbformat.read(path, as_version=4).cells[-1].source
+    assert len(re.findall(r"^\d\. .+\?", last, flags=re.MULTILINE)) == 5
+    assert "To try, by changing one cell" in last
+
+
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_one_parameters_cell_of_plain_values(path):
     cells = [

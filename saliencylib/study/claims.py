@@ -147,7 +147,7 @@ def measurements(folder: str | Path) -> pd.DataFrame:
 
     Raises FileNotFoundError when the folder holds none.
     """
-    files = sorted(Path(folder).glob("tables/*_claims.csv"))
+    files = sorted(Path(folder).glob("tables/[0-9]*_claims.csv"))
     if not files:
         raise FileNotFoundError(
             f"{folder} holds no tables/*_claims.csv: run the notebooks of this profile first"
@@ -163,7 +163,7 @@ def judged(measured: pd.DataFrame) -> pd.DataFrame:
     ``p_holm``, and as people read them ``shown`` (all that was measured), ``nulls`` and ``learned`` (the
     condition). A claim whose metrics must agree has the first of them as its main measurement.
     """
-    measured = _main_first(measured)
+    measured = main_first(measured)
     parts = dict(list(measured.groupby("id", sort=False)))
     rows = {row["id"]: row for row in table().to_dict("records")}
     cases = {claim: _cases(part) for claim, part in parts.items()}
@@ -183,7 +183,7 @@ def judged(measured: pd.DataFrame) -> pd.DataFrame:
     return joined.join(told).join(pd.DataFrame(texts, columns=["shown", "nulls", "learned"]))
 
 
-def _main_first(measured: pd.DataFrame) -> pd.DataFrame:
+def main_first(measured: pd.DataFrame) -> pd.DataFrame:
     """Rows of measurements without empty words, those that judge before those beside them."""
     measured = measured.assign(**measured[WORDS].fillna(""))
     return measured.sort_values("axis", key=lambda axis: ~axis.isin(("", *rules.AGREEING)), kind="stable")
@@ -266,8 +266,11 @@ def readable(joined: pd.DataFrame) -> pd.DataFrame:
     shown["data"] = joined["data"]
     shown["verdict"] = [": ".join(filter(None, (row["verdict"], row["remark"]))) for row in rows]
     if "section" in joined:
-        links = [section_link(row) for row in rows]
-        shown["measured in"] = [f'<a href="{link}">{link[:2]}</a>' if link else "" for link in links]
+        links = [(section_link(row), row["section"]) for row in rows]
+        shown["measured in"] = [
+            ", ".join(filter(None, (f'<a href="{link}">{link[:2]}</a>', section))) if link else ""
+            for link, section in links
+        ]
     return shown
 
 

@@ -1,4 +1,5 @@
-"""Keeps README.md, REPORT.md and DATA.md equal to the mini run: ``python -m saliencylib.study.report``.
+"""Keeps README.md, REPORT.md, DATA.md and the first words of the stored notebooks equal to the mini run:
+``python -m saliencylib.study.report``.
 
 They are written by hand but for the parts between marks, which come from the run's tables and records.
 """
@@ -11,33 +12,22 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+from nbformat import NotebookNode
 
 from saliencylib.data.registry import REGISTRY, Source
 from saliencylib.places import ROOT
 from saliencylib.study import claims
+from saliencylib.study.findings import findings
 from saliencylib.study.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, SETUP_GIGABYTES
 
 REPORTED_RUN = "results/mini-short"
-# The claims that each paper is remembered for, in the README's words; all have a measured difference.
-MAIN_CLAIMS = {
-    "SM-D1": "RC mask helps AlexNet (points)",
-    "SM-D2": "Alpha mask helps AlexNet (points)",
-    "SM-D3": "RC mask helps NIN (points)",
-    "SM-D4": "Alpha mask helps NIN (points)",
-    "SC-D1b": "L1 loss beats MSE in a short training (CC, %)",
-    "SC-X10": "learned maps beat handcrafted ones",
-    "LI-F12aH": "maps change with the weights (HOG similarity)",
-    "LI-F15b": "adversarial photographs do not suffer from background blur (points)",
-    "LI-X6": "background pixels influence the class (points)",
-}
-COUNTED = {"holds": "hold", "does not hold": "do not hold", "undecided": "undecided", "depends": "depend"}
-COUNTED |= {"not telling": "not telling"}
 WHERE = {
     "quick": "any machine, no network",
     "mini-short": "2 CPU cores",
     "paper-full": "one GPU (planned, not run yet)",
 }
 FILES = ("README.md", "REPORT.md", "DATA.md")
+OPENING = "what holds"  # the mark of the part below the title of a stored notebook
 
 
 def updated(text: str, parts: Mapping[str, str]) -> str:
@@ -55,24 +45,60 @@ def updated(text: str, parts: Mapping[str, str]) -> str:
 
 
 def report_parts(folder: Path = ROOT / REPORTED_RUN) -> dict[str, str]:
-    """The generated parts, as Markdown, from a run folder: verdicts (counts a paper), papers (a row each
-    with its main claims), claims (a row each), trust (what the verdicts rest on) and cost (a row a notebook);
-    and from the project: notebooks (where each opens), profiles and data."""
+    """The generated parts, as Markdown, from a run folder: findings (a sentence a paper), picture (of the
+    last of them), verdicts (counts a paper), claims (a row each), trust (what the verdicts rest on) and cost
+    (a row a notebook); and from the project: notebooks (where each opens), profiles and data."""
     joined = claims.verdicts(folder)
-    shown = claims.readable(joined)
-    links = map(claims.section_link, joined.to_dict("records"))
-    places = [f"({REPORTED_RUN}/notebooks/{link})" if link else "" for link in links]
     counts = claims.verdict_counts(joined)
     return {
+        "findings": _findings(folder),
+        "picture": _picture(folder),
         "verdicts": markdown_table(counts, counts.to_numpy()),
-        "papers": _papers(joined, shown["measured (95 % interval)"], _linked(joined["verdict"], places)),
-        "claims": _claims(joined, shown, _linked(shown["verdict"], places)),
+        "claims": _claims(joined, claims.readable(joined)),
         "trust": _trust(joined),
         "cost": _cost(folder),
         "notebooks": _notebooks(),
         "profiles": _profiles(),
         "data": _data(),
     }
+
+
+def opening(name: str, results: str, folder: Path = ROOT / REPORTED_RUN) -> str:
+    """What a stored notebook says below its title, as Markdown: what the run in ``folder`` found of its paper
+    (of all three, in a notebook of none), with a figure. ``results`` is the way from the notebook to the run
+    folder: ".." for one that is stored there; any other is a copy, which says so first."""
+    lines = []
+    if results != "..":
+        real = f"[{name} of the run {folder.name}]({results}/notebooks/{name}.ipynb)"
+        lines += [
+            "> This copy shows the run `quick`, which takes its data from the project itself and **says "
+            f"nothing about the papers**. What was measured on real data: {real}."
+        ]
+    told = findings(folder)
+    papers = [paper for paper, notebook in NOTEBOOK_OF.items() if notebook == name]
+    sentences = [s for paper in papers for s in told[paper].sentences]
+    sentences = sentences or [f"{paper}: {found.sentences[0]}" for paper, found in told.items()]
+    listed = "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, start=1))
+    lines += [f"**What holds**, by the run `{folder.name}` on real data (brackets: 95 % intervals):", listed]
+    for found in (told[paper] for paper in papers):
+        place = f"{results}/figures/{found.figure}"
+        lines.append(f"[![{found.shows}]({place})]({place})")
+    return "\n\n".join(lines)
+
+
+def stored_notebooks() -> dict[Path, str]:
+    """The notebooks that the project stores with outputs, each with the way from it to the reported run."""
+    run = ROOT / REPORTED_RUN
+    copies = {ROOT / "notebooks" / f"{name}.ipynb": f"../{REPORTED_RUN}" for name in NOTEBOOKS}
+    return copies | {path: ".." for path in sorted((run / "notebooks").glob("[0-9]*.ipynb"))}
+
+
+def with_opening(path: Path, results: str) -> NotebookNode:
+    """A stored notebook with its ``opening`` brought up to date."""
+    notebook = nbformat.read(path, as_version=4)
+    title = notebook.cells[0]
+    title.source = updated(title.source, {OPENING: opening(path.stem, results)})
+    return notebook
 
 
 def repository() -> str:
@@ -107,43 +133,32 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> 
     return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
 
 
-def _linked(verdicts: pd.Series, places: list[str]) -> list[str]:
-    return [
-        f"[{verdict}]{place}" if place else verdict for verdict, place in zip(verdicts, places, strict=True)
-    ]
-
-
-def _papers(joined: pd.DataFrame, shown: pd.Series, verdicts: list[str]) -> str:
-    rows = []
-    for paper, notebook in NOTEBOOK_OF.items():
-        mine = joined["paper"] == paper
-        cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
-        asks = cells[0].source.splitlines()[0].partition(": ")[2]
-        about = f"**{paper}**, {scope(paper)[0]}: [{asks}](notebooks/{notebook}.ipynb)"
-        judging = claims.counted(joined[mine])["verdict"].map(claims.counted_as)
-        counts = judging.value_counts().to_dict()
-        unjudged = sum(count for verdict, count in counts.items() if verdict not in COUNTED)
-        summed = [f"{counts[verdict]} {words}" for verdict, words in COUNTED.items() if verdict in counts]
-        summed.append(f"{unjudged} not judged on real data")
-        main = [
-            ", ".join(filter(None, (_main(verdicts[row.Index], row.id), shown[row.Index], row.data)))
-            for row in joined[mine & joined["id"].isin(MAIN_CLAIMS)].itertuples()
-        ]
-        rows.append((about, ", ".join(summed), "<br>".join(main)))
-    return markdown_table(
-        ["paper", "its claims", "what it is remembered for, with 95 % intervals and data"], rows
+def _findings(folder: Path) -> str:
+    """A sentence a paper, with the notebook that measured it."""
+    return "\n".join(
+        f"- **[{paper}]({REPORTED_RUN}/notebooks/{NOTEBOOK_OF[paper]}.ipynb)**: {found.sentences[0]}"
+        for paper, found in findings(folder).items()
     )
 
 
-def _main(verdict: str, claim: str) -> str:
-    return f"{verdict}: {MAIN_CLAIMS[claim]}"
+def _picture(folder: Path) -> str:
+    *_, found = findings(folder).values()
+    return f"![{found.shows}]({REPORTED_RUN}/figures/{found.figure})"
 
 
-def _claims(joined: pd.DataFrame, shown: pd.DataFrame, verdicts: list[str]) -> str:
+def _claims(joined: pd.DataFrame, shown: pd.DataFrame) -> str:
     table = pd.DataFrame({"claim": shown["id"] + ": " + shown["statement"]})
     columns = ["what is measured", "printed", "measured (95 % interval)", "null control", "condition", "n"]
-    table = table.join(shown[[*columns, "data"]]).assign(verdict=verdicts)
+    table = table.join(shown[[*columns, "data", "verdict"]])
+    table["measured in"] = [_place(row) for row in joined.to_dict("records")]
     return markdown_table(table, table.to_numpy())
+
+
+def _place(row: dict) -> str:
+    """The notebook and its section that measured a judged row; "" where none did. Only the file is linked:
+    viewers of repositories know no sections of notebooks."""
+    notebook = claims.section_link(row).partition("#")[0]
+    return f"[{notebook[:2]}]({REPORTED_RUN}/notebooks/{notebook}), {row['section']}" if notebook else ""
 
 
 def _trust(joined: pd.DataFrame) -> str:
@@ -172,14 +187,17 @@ def _cost(folder: Path) -> str:
 
 
 def _notebooks() -> str:
-    """Where each notebook opens without an installation, in one line."""
+    """A line a notebook: its title and where it opens, as it was run and to be run."""
     place = repository().removeprefix("https://github.com/")
     colab = f"https://colab.research.google.com/github/{place}/blob/main/notebooks"
     binder = f"https://mybinder.org/v2/gh/{place}/main?labpath=notebooks"
-    return " · ".join(
-        f"[`{name}`](notebooks/{name}.ipynb) ([Colab]({colab}/{name}.ipynb), [Binder]({binder}/{name}.ipynb))"
-        for name in NOTEBOOKS
-    )
+    lines = []
+    for name in NOTEBOOKS:
+        cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        title = cells[0].source.splitlines()[0].removeprefix("# ")
+        run = f"[Colab]({colab}/{name}.ipynb), [Binder]({binder}/{name}.ipynb)"
+        lines.append(f"- [{title}]({REPORTED_RUN}/notebooks/{name}.ipynb) (run it: {run})")
+    return "\n".join(lines)
 
 
 def _profiles() -> str:
@@ -203,7 +221,7 @@ def _data() -> str:
         if entry.used_by:
             download = _megabytes(entry.download_size) if entry.builder else "-"
             how = f"`./run_all.sh data {name}`" if entry.builder else entry.how
-            place = ", ".join(map(_place, entry.sources)) or "by hand"
+            place = ", ".join(map(_origin, entry.sources)) or "by hand"
             used = ", ".join(entry.used_by) + " (optional)" * entry.optional
             rows.append((name, used, download, _megabytes(entry.size), entry.licence, place, how))
     return markdown_table(["set", "used by", "download", "on disk", "licence", "from", "to get it"], rows)
@@ -213,7 +231,7 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.0f} MB"
 
 
-def _place(source: Source) -> str:
+def _origin(source: Source) -> str:
     """Where an archive comes from, linked: a repository with its commit, or a file."""
     host, _, path = source.url.partition("://")[2].partition("/")
     if host == "codeload.github.com":
@@ -222,8 +240,15 @@ def _place(source: Source) -> str:
     return f"[{host}]({source.url})" if host else f"or your own {source.file}"
 
 
-if __name__ == "__main__":
-    made = report_parts()
+def main() -> None:
+    """Write all parts where they belong."""
+    for path, results in stored_notebooks().items():
+        nbformat.write(with_opening(path, results), path)
+    parts = report_parts()
     for name in FILES:
         path = ROOT / name
-        path.write_text(updated(path.read_text(), made))
+        path.write_text(updated(path.read_text(), parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -30,17 +30,22 @@ from sphinx.application import Sphinx
 from sphinx.util.console import strip_escape_sequences
 from sphinx.util.docutils import docutils_namespace
 
+import saliencylib
 from saliencylib.figures import VERDICT_COLOURS
 from saliencylib.places import ROOT, results_root
 from saliencylib.study import claims, report
 from saliencylib.study.compare import run_folder
+from saliencylib.study.findings import findings
 from saliencylib.study.plan import NOTEBOOK_OF, NOTEBOOKS
 from saliencylib.study.report import markdown_table
 
 SITE = ROOT / "site"
 STATIC = Path(__file__).with_name("pages")
 TITLE = "Three saliency papers, rerun: what holds?"
+PARAMETERS = {"parameters", "injected-parameters"}
+FULL_SIZE = '{width="100%"}'  # a picture with a width is linked in full size
 PICTURE_KINDS = ("image/png", "image/jpeg")
+SAYS_NOTHING = "its data comes from the project itself, and it says nothing about the papers."
 COLUMNS = ("id", "statement", "printed", "measured (95 % interval)", "n", "data", "verdict")
 BELOW_MEASURED = ("what is measured", "null control", "condition")
 
@@ -48,7 +53,7 @@ SPHINX = {
     "project": TITLE,
     "html_title": "Three saliency papers, rerun",
     "language": "en",
-    "extensions": ["myst_nb", "saliencylib.study.site"],
+    "extensions": ["myst_nb", "sphinx.ext.autodoc", "saliencylib.study.site"],
     "html_theme": "furo",
     "html_static_path": [str(STATIC)],
     "html_favicon": str(STATIC / "favicon.svg"),
@@ -61,7 +66,7 @@ SPHINX = {
     "html_use_index": False,
     "html_domain_indices": False,
     "nb_execution_mode": "off",
-    "myst_enable_extensions": ["dollarmath"],
+    "myst_enable_extensions": ["dollarmath", "attrs_inline"],
     "myst_dmath_allow_digits": False,  # 5$ and $6 are prices, $ x $ is none of ours
     "myst_dmath_allow_space": False,
     "myst_heading_anchors": 4,
@@ -105,15 +110,16 @@ def executed_notebooks(folder: Path) -> list[str]:
 
 
 def newest_run() -> Path:
-    """The run folder that was finished last, among those with measured claims and a paper's notebook.
+    """The run folder that was finished last, among those with measured claims and a paper's notebook; a quick
+    run, which says nothing about the papers, only where there is no other.
 
     Raises ValueError when there is none.
     """
-    folders = {path.parents[1] for path in results_root().glob("*/tables/*_claims.csv")}
+    folders = {path.parents[1] for path in results_root().glob("*/tables/[0-9]*_claims.csv")}
     folders = [f for f in folders if set(executed_notebooks(f)) & set(NOTEBOOK_OF.values())]
     if not folders:
         raise ValueError("no run with executed notebooks is stored: call ./run_all.sh first")
-    return max(folders, key=finished_at)
+    return max(folders, key=lambda folder: (folder.name != "quick", finished_at(folder)))
 
 
 def finished_at(folder: Path) -> str:
@@ -126,7 +132,8 @@ def finished_at(folder: Path) -> str:
 
 def staged(notebook: NotebookNode, note: str) -> NotebookNode:
     """An executed notebook with what a page needs more: a note below its title, links from the measuring
-    cells back to the claims, in place of the marks in their outputs, and alternative texts.
+    cells back to the claims, in place of the marks in their outputs, and alternative texts. Code is folded;
+    the cells that set up and take parameters are left out.
 
     Raises ValueError for a figure without alternative text.
     """
@@ -145,8 +152,12 @@ def staged(notebook: NotebookNode, note: str) -> NotebookNode:
             cell.outputs = [output for output in cell.outputs if "claims" not in output.get("metadata", {})]
         if cell.cell_type == "code":
             _describe_pictures(cell)
+            machinery = PARAMETERS & set(cell.metadata.get("tags", ())) or "find_spec(" in cell.source
+            cell.metadata["tags"] = ["remove-cell" if machinery else "hide-input"]
         page.cells.append(cell)
     title = page.cells[0]
+    linked = r"\[(!\[[^]]*\])\(\.\./(figures/[^)]+)\)\]\([^)]+\)"
+    title.source = re.sub(linked, rf"\1(\2){FULL_SIZE}", title.source)
     title.source = _noted(title.source, f'<p class="run-note">{note}</p>')
     return page
 
@@ -192,7 +203,8 @@ def run_note(folder: Path, notebook: str) -> str:
 
 
 def index_page(folder: Path) -> str:
-    """The first page, as Markdown: the counts of verdicts, then every claim with its links, then contents."""
+    """The first page, as Markdown: what holds of each paper, with a figure, the counts of verdicts, then
+    every claim with its links, then contents."""
     joined = claims.verdicts(folder)
     missing = [name for name in NOTEBOOKS if name not in executed_notebooks(folder)]
     lines = [
@@ -204,6 +216,7 @@ def index_page(folder: Path) -> str:
     ]
     if missing:
         lines.append(f"Not in this run: {', '.join(missing)}.")
+    lines += _what_holds(folder)
     counts = claims.verdict_counts(joined).set_index("paper")
     papers = [f"[{paper}](#{heading_anchor(paper)})" for paper in counts.index]
     summary = markdown_table(["verdict", *papers], [[_badge(name), *counts[name]] for name in counts])
@@ -217,9 +230,20 @@ def index_page(folder: Path) -> str:
     readable = claims.readable(joined).assign(link=[*map(_measured_at, joined.to_dict("records"))])
     for paper, rows in readable.groupby(joined["paper"], sort=False):
         lines += [f"## {paper}", "{}. {}".format(*report.scope(paper)), _claims_table(rows)]
-    pages = "\n".join([*NOTEBOOKS, "REPORT", "provenance"])
+    pages = "\n".join([*NOTEBOOKS, "USING", "api", "REPORT", "provenance"])
     lines += ["## Contents", f"```{{toctree}}\n:maxdepth: 2\n\n{pages}\n```"]
     return "\n\n".join(lines) + "\n"
+
+
+def _what_holds(folder: Path) -> list[str]:
+    if folder.name == "quick":
+        return [f"**This is a quick run: {SAYS_NOTHING}**"]
+    lines = ["## What holds"]
+    for paper, found in findings(folder).items():
+        lines.append(f"**[{paper}]({NOTEBOOK_OF[paper]}.ipynb).** {' '.join(found.sentences)}")
+        if (folder / "figures" / found.figure).is_file():
+            lines.append(f"![{found.shows}](figures/{found.figure}){FULL_SIZE}")
+    return lines
 
 
 def _measured_at(row: Mapping[str, str]) -> str:
@@ -275,6 +299,20 @@ def provenance_page(folder: Path) -> str:
     )
 
 
+def api_page() -> str:
+    """The names that the library offers, from their docstrings, as Markdown."""
+    lines = [
+        "# The library",
+        "What `saliencylib` offers; [with your own network](USING.md) shows how.",
+    ]
+    for name, module in sorted(saliencylib.NAMES.items()):
+        found = getattr(saliencylib, name)
+        kind = "autoclass" if isinstance(found, type) else "autofunction" if callable(found) else "autodata"
+        members = "\n   :members:" if kind == "autoclass" else ""
+        lines.append(f"## {name}\n\n```{{eval-rst}}\n.. {kind}:: {module}.{name}{members}\n```")
+    return "\n\n".join(lines) + "\n"
+
+
 def report_page(folder: Path) -> str:
     """The one-page report; its appendix, every claim, is the first page's. When the pages show another run,
     it says so."""
@@ -302,9 +340,13 @@ def stage(folder: Path, source: Path) -> None:
         "index": index_page(folder),
         "REPORT": report_page(folder),
         "provenance": provenance_page(folder),
+        "USING": (ROOT / "USING.md").read_text(encoding="utf-8"),
+        "api": api_page(),
     }
     for name, text in pages.items():
         (source / f"{name}.md").write_text(text, encoding="utf-8")
+    if (folder / "figures").is_dir():
+        shutil.copytree(folder / "figures", source / "figures")
     for picture in re.findall(r"!\[.*?\]\((.+?)\)", pages["REPORT"]):
         (source / picture).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / picture, source / picture)

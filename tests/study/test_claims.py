@@ -87,7 +87,7 @@ def test_run_folder_is_joined_and_judged(tmp_path, monkeypatch):
     assert shown.loc["SM-X1", "verdict"] == "not judged: too long"
     assert shown.loc["SM-D2", "verdict"] == "undecided: smallest visible effect 1.5"
     assert shown.loc["SM-D1", "condition"] == "met: plain 33 %, chance 10 %"
-    assert shown.loc["SM-D1", "measured in"] == '<a href="01_sal_mask.ipynb#In-A">01</a>'
+    assert shown.loc["SM-D1", "measured in"] == '<a href="01_sal_mask.ipynb#In-A">01</a>, In A'
     assert shown.loc["SM-D2", "measured in"] == '<a href="01_sal_mask.ipynb">01</a>', "no cell tells"
     assert shown.loc["SM-X1", "measured in"] == ""
 

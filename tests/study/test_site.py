@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
+import saliencylib
 from saliencylib import stats
 from saliencylib.places import ROOT
-from saliencylib.study import claims, plan, site
+from saliencylib.study import claims, findings, plan, site
 
 RUN = ROOT / "results" / "mini-short"
-PAGES = ("index", *plan.NOTEBOOKS, "REPORT", "provenance", "search")
+PAGES = ("index", *plan.NOTEBOOKS, "USING", "api", "REPORT", "provenance", "search")
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
@@ -113,9 +114,34 @@ def test_broken_links_are_found(tmp_path):
     assert sorted(site.broken_links(tmp_path)) == ["a.html: b.html#y", "a.html: c.png", "b.html: a.html#z"]
 
 
-def test_verdicts_come_first_and_every_claim_has_its_row(soups):
+def test_what_holds_comes_first_with_a_figure_a_paper(soups):
     index = soups["index"]
-    assert [h.contents[0] for h in index.select("h2")][:2] == ["Verdicts", "Sal-Mask"]
+    assert index.select_one("h2").contents[0] == "What holds"
+    text = " ".join(index.select_one("section").get_text().replace("\u2019", "'").split())
+    told = findings.findings(RUN)
+    missing = [one for found in told.values() for one in found.sentences if one not in text]
+    assert missing == []
+    pictures = index.select("#what-holds img")
+    assert [picture["alt"] for picture in pictures] == [found.shows for found in told.values()]
+    pictures += [soups[notebook].select_one("h1 ~ p img") for notebook in plan.NOTEBOOK_OF.values()]
+    assert all(picture.find_parent("a")["href"] == picture["src"] for picture in pictures)
+
+
+def test_code_is_folded_and_machinery_left_out(soups):
+    page = soups["01_sal_mask"]
+    cells = page.select(".cell")
+    assert cells and all(c.select_one("details.hide") for c in cells if c.select_one(".cell_input"))
+    assert "find_spec" not in page.get_text() and 'profile = "quick"' not in page.get_text()
+
+
+def test_every_name_of_the_library_is_described(soups):
+    described = {tag.get_text() for tag in soups["api"].select("dt .descname")}
+    assert set(saliencylib.NAMES) <= described
+
+
+def test_verdicts_are_counted_and_every_claim_has_its_row(soups):
+    index = soups["index"]
+    assert [h.contents[0] for h in index.select("h2")][1:3] == ["Verdicts", "Sal-Mask"]
     joined = claims.verdicts(RUN)
     assert [row["id"] for row in index.select(".claims tbody tr")] == [f"claim-{i}" for i in joined["id"]]
     for row in claims.readable(joined).to_dict("records"):
@@ -273,10 +299,13 @@ def test_a_figure_without_words_is_refused():
         site.staged(nbformat.v4.new_notebook(cells=cells), "")
 
 
-def test_the_newest_run_is_the_one_finished_last(tmp_path, monkeypatch):
+def test_the_newest_run_is_the_one_on_real_data_finished_last(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
     with pytest.raises(ValueError, match="call ./run_all.sh first"):
         site.newest_run()
+    quick = run_folder(tmp_path, "quick", "2026-06-01T00:00:00Z")
+    assert site.newest_run() == quick
+    assert "says nothing about the papers" in site.index_page(quick)
     run_folder(tmp_path, "older", "2026-02-01T00:00:00Z")
     newest = run_folder(tmp_path, "newest", "2026-03-01T00:00:00Z")
     run_folder(tmp_path, "oldest", "2026-01-01T00:00:00Z")

@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,13 +74,19 @@ def show(
     """A map (H, W) over its photograph in grey, with a colour bar of the map's values.
 
     The photograph is in any form that ``inputs.rgb_image`` reads; a map of another size is resized to it
-    (bilinear). ``opacity``, in [0, 1], is the map's. Raises ValueError for a map with NaN or infinity, and
-    for another opacity.
+    (bilinear), with a warning where the shapes say that it belongs to a cut of the photograph. ``opacity``,
+    in [0, 1], is the map's. Raises ValueError for a map with NaN or infinity, and for another opacity.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must lie in [0, 1], not {opacity}")
     values, pixels = finite_map(map), rgb_image(photograph)
     height, width = pixels.shape[:2]
+    if abs(values.shape[0] * width / (values.shape[1] * height) - 1) > 0.05:
+        warnings.warn(
+            f"a map of {values.shape[1]} x {values.shape[0]} over a photograph of {width} x {height}: that "
+            "of a cut picture belongs over the cut, model.preprocess.cut(photograph)",
+            stacklevel=2,
+        )
     if values.shape != (height, width):
         values = resize(values, (height, width), order=1, preserve_range=True, anti_aliasing=True)
     figure, axes = new(4.6, min(8.0, 0.4 + 3.8 * height / width))
@@ -261,8 +268,8 @@ def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
     axes.set(xlabel="claims", ylabel="paper")
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     note = "hatched: embedded data, which only show that the machinery works"
-    title = f"{counted.get('holds', 0)} claims hold and {counted.get('does not hold', 0)} do not; "
-    title += f"{open_ones} others are open, not judged, or judged on made data"
+    title = f"{counted.get('holds', 0)} claims hold, {counted.get('does not hold', 0)} do not, "
+    title += f"{open_ones} are not decided on real data"
     return finish(figure, title, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
 
 

@@ -6,6 +6,7 @@ wanted.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -78,7 +79,7 @@ def image_batch(images: Images, network: nn.Module) -> Tensor:
     if not isinstance(images, Tensor | np.ndarray):
         raise ValueError(
             f"{wanted}, not a {type(images).__name__}; pictures become one by "
-            "torch.stack([model.preprocess(picture) for picture in pictures])"
+            "model.preprocess.inputs([model.preprocess.cut(picture) for picture in pictures])"
         )
     if isinstance(images, np.ndarray) and images.dtype.kind in "fu":
         images = images.astype(images.dtype.newbyteorder("="))  # a copy, in the order that torch reads
@@ -126,6 +127,12 @@ def network_input(images: Images, network: nn.Module) -> Tensor:
         if known:
             scale = zip(preprocess.mean, preprocess.std, strict=True)
             largest = max(max(mean, 1 - mean) / std for mean, std in scale)
+            if 0 <= low < high <= 1 and min(preprocess.mean) > 0:
+                warnings.warn(
+                    "the images lie in 0..1, as if not standardised: give uint8, or what model.preprocess "
+                    "makes of the pictures",
+                    stacklevel=3,
+                )
         if max(-low, high) > FAR_OUT * largest:
             raise ValueError(
                 f"the images run from {low:g} to {high:g}, far outside what model.preprocess gives, "
@@ -145,7 +152,8 @@ def saliency_input(maps: Images, images: Tensor, training: bool) -> Tensor:
     if maps.ndim == 4 and maps.shape[1] == 1:
         maps = maps[:, 0]
     if maps.ndim != 3:
-        raise ValueError(f"need saliency maps (N, H, W) in [0, 1], not shape {tuple(maps.shape)}")
+        one = "; a single map is saliency[None]" if maps.ndim == 2 else ""
+        raise ValueError(f"need saliency maps (N, H, W) in [0, 1], not shape {tuple(maps.shape)}{one}")
     if maps.device.type == "cpu" and not training and maps.numel():
         low, high = (float(value) for value in maps.detach().aminmax())
         if not (low >= 0 and high <= 1):

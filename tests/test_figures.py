@@ -74,7 +74,8 @@ def test_a_grid_names_rows_and_columns_and_shares_its_scale():
 def test_verdict_bars_count_what_holds():
     summary = pd.DataFrame({"paper": ["A", "B"], "holds": [2, 1], "undecided (embedded)": [1, 0]})
     figure = figures.verdict_bars(summary, "mini-short")
-    assert figure._suptitle.get_text() == "3 of 4 claims hold in this run"
+    title = "3 claims hold, 0 do not, 1 are not decided on real data"
+    assert figure._suptitle.get_text() == title
     hatched = [bar for bars in figure.axes[0].containers for bar in bars if bar.get_hatch()]
     assert [bar.get_width() for bar in hatched] == [1, 0]
 
@@ -103,3 +104,8 @@ def test_what_is_no_map_or_photograph_is_not_shown():
         with pytest.raises(ValueError, match=message):
             wrong()
     assert not plt.get_fignums()
+
+
+def test_a_map_of_a_cut_picture_over_the_whole_one_is_told():
+    with pytest.warns(UserWarning, match="belongs over the cut"):
+        figures.show(np.eye(8), np.zeros((20, 30, 3)))

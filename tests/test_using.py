@@ -22,7 +22,7 @@ def test_code_runs_as_it_stands(file, made, tmp_path, monkeypatch):
     code = code.replace("pretrained=True", "pretrained=False")
     names = {}
     exec(compile(code, file, "exec"), names)
-    assert np.ptp(np.asarray(names["map"])) > 0
+    assert np.ptp(np.asarray(names["attention"])) > 0
     assert Image.open(tmp_path / made).size[0] > 200
     if file == "USING.md":
         assert names["table"][["nss", "auc_judd"]].notna().all(axis=None) and len(names["table"]) == 2

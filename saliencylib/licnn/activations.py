@@ -86,7 +86,10 @@ def separate_activations(model: nn.Module, size: int = 224, channels: int = 3) -
     try:
         traced = _trace(model)
     except Exception as error:  # control flow that depends on data makes fx raise many types
-        raise ValueError("activations are shared and torch.fx cannot trace this network") from error
+        raise ValueError(
+            "some ReLUs are functions or used more than once, and torch.fx cannot trace this network (does "
+            "its forward ask for values?): give each activation a ReLU module of its own"
+        ) from error
     if not _each_called_once(traced, blank):
         raise ValueError("activations are still shared after tracing: use modules for all of them")
     return traced.eval()

@@ -96,7 +96,7 @@ def attribute(
         if method == EDGE_DETECTOR:
             return l2_normalised(_edges(images))
         if model.training:
-            raise ValueError("the model is in training mode: call model.eval() first")
+            raise ValueError("the model is in training mode: call model.eval(), or as_classifier(model)")
         target = target_classes(target, len(images))
         if method == GRADIENT_BASED:
             return LICNN(model, batch_size=batch_size).gradient_based_maps(images, target[:, None])[:, 0]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import InterpolationMode, resize, to_tensor
 
 from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.inputs import rgb_image
 from saliencylib.licnn.activations import separate_activations
 from saliencylib.places import data_root
 
@@ -55,8 +56,13 @@ class Preprocess:
     def __call__(self, picture: Image.Image) -> Tensor:
         return self.normalise(self.cut(picture))
 
-    def cut(self, picture: Image.Image) -> Image.Image:
-        """The (crop, crop) picture, RGB or grey, that the network sees."""
+    def cut(self, picture: Image.Image | np.ndarray | str | Path) -> Image.Image:
+        """The (crop, crop) picture, RGB or grey, that the network sees, of one picture: PIL's, a file, or an
+        array that ``inputs.rgb_image`` reads."""
+        if isinstance(picture, str | Path):
+            picture = Image.open(picture)
+        elif not isinstance(picture, Image.Image):
+            picture = Image.fromarray(np.uint8(np.round(255 * rgb_image(picture))))
         small = resize(picture.convert("L" if len(self.mean) == 1 else "RGB"), self.side, self.interpolation)
         left, top = self._corner(*small.size)
         return small.crop((left, top, left + self.crop, top + self.crop))

@@ -218,7 +218,7 @@ class LICNN:
     def _batches(self, images: Images, classes: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         images = image_batch(images, self.model)
         if self.model.training:
-            raise ValueError("the model is in training mode: call model.eval() first")
+            raise ValueError("the model is in training mode: call model.eval(), or as_classifier(model)")
         if classes is not None and (classes.ndim != 2 or len(classes) != len(images)):
             raise ValueError(f"need classes ({len(images)}, K), not shape {tuple(classes.shape)}")
         for start in range(0, len(images), self.batch_size or len(images)):

@@ -50,6 +50,8 @@ class SalMask(nn.Module):
         images = network_input(images, self)
         saliency = saliency_input(saliency, images, self.training)
         features = self.first(images)
+        if len(saliency) != len(features):
+            raise ValueError(f"need a saliency map an image, not {len(saliency)} for {len(features)} images")
         mask = self.mask(images, saliency)
         if self.resize and mask.shape[1:] != features.shape[2:]:
             mask = interpolate(mask[:, None], features.shape[2:], mode="bilinear", antialias=True)[:, 0]

@@ -163,7 +163,7 @@ def _place(row: dict) -> str:
 
 def _trust(joined: pd.DataFrame) -> str:
     """Which rows are checks of code, what Holm's adjustment left open, and when the rules were fixed."""
-    checks = joined.loc[(joined["rule"] == "exact") & joined["measured"].notna(), "id"]
+    checks = joined.loc[joined["verdict"] == "check of code", "id"]
     tested = joined["p_holm"].notna()
     fragile = joined.loc[joined["remark"] == "not after Holm", "id"]
     commit, date = claims.rules_fixed()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
@@ -329,3 +330,19 @@ def test_a_network_of_another_size_or_grey_says_what_helps(images):
     assert inputs.shape == (1, 1, 32, 32) and LICNN(grey).saliency_maps(inputs).shape == (1, 32, 32)
     pixels = np.asarray(picture.convert("L"))[None, :, :, None]
     assert torch.allclose(LICNN(grey).saliency_maps(pixels), LICNN(grey).saliency_maps(inputs))
+
+
+def test_pictures_that_are_not_standardised_are_told():
+    ready = as_classifier(torchvision.models.squeezenet1_1(num_classes=3), Preprocess(64, 64))
+    with pytest.warns(UserWarning, match="as if not standardised"):
+        LICNN(ready).saliency_maps(torch.rand(1, 3, 64, 64))
+
+
+def test_a_picture_is_cut_from_a_file_or_an_array_too(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    wanted = np.asarray(Preprocess(32, 32).cut(Image.fromarray(pixels)))
+    for given in (tmp_path / "a.png", str(tmp_path / "a.png"), pixels, pixels / 255):
+        assert np.array_equal(np.asarray(Preprocess(32, 32).cut(given)), wanted)
+    with pytest.raises(ValueError, match="an image must be"):
+        Preprocess(32, 32).cut(pixels[None])

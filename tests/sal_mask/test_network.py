@@ -195,3 +195,11 @@ def test_the_wider_network_has_just_the_parameters_of_the_branch(name):
     learned = parameter_count(connected(NETWORKS[name](10, 0.125, 32, 0.0), "learned"))
     found, below = (parameter_count(NETWORKS[name](10, w, 32, 0.0)) for w in (wider, wider - 0.125 / 256))
     assert below < learned <= found < 1.2 * learned
+
+
+def test_another_number_of_maps_than_of_images_is_told():
+    masked = connected(alexnet(width=0.05, size=32)).eval()
+    with pytest.raises(ValueError, match="a saliency map an image, not 1 for 2 images"):
+        masked(torch.rand(2, 3, 32, 32), torch.rand(1, 32, 32))
+    with pytest.raises(ValueError, match=r"saliency\[None\]"):
+        masked(torch.rand(1, 3, 32, 32), torch.rand(32, 32))

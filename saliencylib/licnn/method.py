@@ -369,7 +369,12 @@ def _are_probabilities(logits: Tensor) -> bool:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No weight asks for gradients inside; afterwards each asks as before."""
+    """No weight asks for gradients inside; afterwards each asks as before. ValueError for weights that no
+    gradient can pass."""
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError(
+            "the network was made in torch.inference_mode, where no gradient passes: make it outside"
+        )
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in asking:
         parameter.requires_grad_(False)

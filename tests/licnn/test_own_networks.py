@@ -346,3 +346,11 @@ def test_a_picture_is_cut_from_a_file_or_an_array_too(tmp_path):
         assert np.array_equal(np.asarray(Preprocess(32, 32).cut(given)), wanted)
     with pytest.raises(ValueError, match="an image must be"):
         Preprocess(32, 32).cut(pixels[None])
+
+
+@pytest.mark.parametrize("method", ["LICNN", "Gradient", "Grad-CAM"])
+def test_a_network_made_in_inference_mode_is_told(method):
+    with torch.inference_mode():
+        made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 900, 2)).eval()
+    with pytest.raises(ValueError, match="made in torch.inference_mode"):
+        attribute(method, made, torch.randn(1, 3, 32, 32), 0)

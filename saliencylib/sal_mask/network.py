@@ -304,10 +304,9 @@ def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
         )
         for name, layer in leaves
     ]
-    weight = next(network.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, size, size).to(weight))
+            network(torch.zeros(1, 3, size, size))
     finally:
         for handle in handles:
             handle.remove()

@@ -179,10 +179,9 @@ def localisation_forest(scores: pd.DataFrame, what: str) -> Figure:
             found = stats.grouped_interval(part[column].astype(float), part["label"]).row()
             rows.append({"map": name, "classifier": classifier, "score": panel} | found)
     means = scores.groupby(["classifier", "map"], sort=False)["auc"].mean().unstack()
-    told = [
-        f"{name} {m['LICNN']:.2f}, {m['centre Gaussian']:.2f}, {m['RC']:.2f}" for name, m in means.iterrows()
-    ]
-    title = f"AUC of LICNN, of a centre Gaussian and of RC: {'; '.join(told)}"
+    beside = [name for name in ("LICNN", "centre Gaussian", "RC") if name in means]
+    told = [f"{name} {', '.join(map('{:.2f}'.format, row))}" for name, row in means[beside].T.items()]
+    title = f"AUC of {', '.join(beside)}: {'; '.join(told)}"
     area = f"objects cover {scores['area'].mean():.0%} of the pictures"
     below = f"{what}; {area}; bars: 95 % intervals over classes"
     options = {"panels": "score", "colours": "classifier", "zero": None, "width": 10}

@@ -362,7 +362,7 @@ def _points(fixations: object, shape: tuple[int, int]) -> Points:
 
 def _pixels(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Flat pixel index of every fixation."""
-    x, y = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
+    x, y = (np.asarray(as_array(positions), dtype=np.float64).ravel() for positions in (x, y))
     if x.size != y.size:
         raise ValueError(f"{x.size} x positions, but {y.size} y positions")
     inside = (x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0])

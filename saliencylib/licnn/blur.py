@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import nn
 
+from saliencylib.inputs import as_array
 from saliencylib.licnn.attribution import attribute
 from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.licnn.localisation import BASELINES, baseline_map
@@ -73,7 +74,7 @@ def rule_name(rule: str | float) -> str:
     return names[rule] if rule in names else f"{100 * rule:.0f} % of the picture"
 
 
-def object_region(saliency: np.ndarray, rule: str | float = "released") -> np.ndarray:
+def object_region(saliency: np.ndarray | torch.Tensor, rule: str | float = "released") -> np.ndarray:
     """The object's region in a map (H, W), bool.
 
     "released" is the released code's map > (max - min) / 5 (the paper prints no rule); "offset" is map >
@@ -81,7 +82,7 @@ def object_region(saliency: np.ndarray, rule: str | float = "released") -> np.nd
     takes that share of the picture, the highest values first (equal values in reading order). Raises
     ValueError for any other rule.
     """
-    saliency = np.asarray(saliency)
+    saliency = as_array(saliency)
     low, high = saliency.min(), saliency.max()
     if rule == "released":
         return saliency > (high - low) / 5

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from saliencylib import stats
+from saliencylib.inputs import Images, network_input
 from saliencylib.licnn.attribution import VARIANTS, attribute
 from saliencylib.licnn.blur import (
     AREA,
@@ -98,10 +99,10 @@ def mach_band_rises(levels: int = 12, width: int = 20) -> pd.DataFrame:
     return pd.DataFrame({"edge": edges, "rise": (row[edges] - row[edges - width // 2]) * levels})
 
 
-def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, images: Tensor) -> float:
+def cost_in_forward_passes(compute: Callable[[], object], model: nn.Module, images: Images) -> float:
     """Multiplications of ``compute()`` over those of a forward pass of ``images``, as torch counts."""
     with torch.no_grad(), FlopCounterMode(display=False) as forward:
-        model(images)
+        model(network_input(images, model))
     with FlopCounterMode(display=False) as whole:
         compute()
     return whole.get_total_flops() / forward.get_total_flops()

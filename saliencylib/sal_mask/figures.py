@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from saliencylib import figures
+from saliencylib.inputs import Images, network_input, saliency_input
 from saliencylib.metrics import cc
 from saliencylib.sal_mask.masks import MASK_CHAIN, PAPER_MASKS, SALIENCY_MASKS, SIDE_CONTROLS
 from saliencylib.sal_mask.network import SalMask
@@ -53,17 +54,16 @@ def figure_alpha_seeds(
     return _pictures({"image": images} | maps, title, below)
 
 
-def figure_3(
-    network: SalMask, image: np.ndarray, tensor: torch.Tensor, saliency: np.ndarray, data_name: str
-) -> Figure:
+def figure_3(network: SalMask, image: np.ndarray, tensor: Images, saliency: Images, data_name: str) -> Figure:
     """Figure 3, on one photograph: the first layer's maps before and after the mask, from the model itself.
 
     ``tensor`` is the normalised image (1, 3, H, W), ``saliency`` its map (H, W).
     """
     with torch.no_grad():
-        maps = network.first(tensor)[0]
-        mask = network.mask(tensor, torch.from_numpy(saliency)[None])[0]
-        masked = network.activation(maps * mask)
+        images = network_input(tensor, network)
+        maps = network.first(images)[0]
+        mask = network.mask(images, saliency_input(saliency[None], images, network.training))[0]
+        maps, mask, masked = (found.cpu() for found in (maps, mask, network.activation(maps * mask)))
     loudest = maps.mean((1, 2)).argsort(descending=True)[:3].tolist()
     above, below = ([(stack[k] / maps[k].max()).numpy() for k in loudest] for stack in (maps, masked))
     names = [[f"map {k}\n{what}" for k in loudest] for what in ("y = ReLU(conv(x))", "ReLU(y s)")]

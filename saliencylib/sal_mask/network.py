@@ -304,9 +304,10 @@ def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
         )
         for name, layer in leaves
     ]
+    weight = next(network.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, size, size))
+            network(torch.zeros(1, 3, size, size).to(weight))
     finally:
         for handle in handles:
             handle.remove()

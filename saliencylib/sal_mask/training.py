@@ -141,7 +141,7 @@ def accuracies_by_epoch(
     %; accuracy_even and accuracy_odd are those on the ones of even and of odd number, so that an epoch can be
     chosen on one half and judged on the other; final, the same in all rows of a training, is the last
     epoch's on all test images; made_on the device and torch version. The trainings share the cores, one
-    thread each (or whatever joblib back end is active), and the GPU where that is the device. Each saves its
+    thread each (or the workers of a cluster), and the GPU where that is the device. Each saves its
     state after every epoch: a second call, also one after an interruption, goes on there and gives the same
     numbers as an uninterrupted one; finished ones are recorded in ``results/kept`` and read from there.
     """

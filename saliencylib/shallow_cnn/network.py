@@ -127,7 +127,7 @@ def paper_start(model: ShallowSaliencyCNN, seed: int) -> None:
     """Weights from N(0, 0.01), 0.01 the standard deviation, and biases of 0.1, as the paper starts."""
     generator = torch.Generator().manual_seed(seed)
     for layer in (*model.convolutions, model.full, model.output):
-        layer.weight.normal_(0, 0.01, generator=generator)
+        layer.weight.copy_(_like_on_cpu(layer.weight).normal_(0, 0.01, generator=generator))
         layer.bias.fill_(0.1)
 
 
@@ -136,7 +136,8 @@ def he_start(model: ShallowSaliencyCNN, seed: int) -> None:
     """Weights after He et al. (2015) in every layer and biases of zero: the usual start today."""
     generator = torch.Generator().manual_seed(seed)
     for layer in (*model.convolutions, model.full, model.output):
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        drawn = _like_on_cpu(layer.weight)
+        layer.weight.copy_(nn.init.kaiming_normal_(drawn, nonlinearity="relu", generator=generator))
         layer.bias.zero_()
 
 
@@ -150,8 +151,13 @@ def mean_map_start(model: ShallowSaliencyCNN, mean_answer: Tensor, seed: int) ->
     """
     he_start(model, seed)
     generator = torch.Generator().manual_seed(seed)
-    model.output.weight.normal_(0, 0.0001, generator=generator)
+    model.output.weight.copy_(_like_on_cpu(model.output.weight).normal_(0, 0.0001, generator=generator))
     model.output.bias.copy_(mean_answer.flatten())
+
+
+def _like_on_cpu(weight: Tensor) -> Tensor:
+    """Room for a weight's values on the CPU, where a seed draws the same ones for every device."""
+    return torch.empty(weight.shape, dtype=weight.dtype)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def predicted_gaze(model: ShallowSaliencyCNN, picture: Image.Image) -> np.ndarra
     The picture is stretched to 96x96 pixels, as the network's training images were.
     """
     pixels = np.array(picture.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR))
-    (saliency,) = predicted_maps(model, SHIPPED_RECIPE, pixels[None], torch.device("cpu"))
+    (saliency,) = predicted_maps(model, SHIPPED_RECIPE, pixels[None], next(model.parameters()).device)
     return saliency / saliency.sum()
 
 

@@ -12,12 +12,13 @@ import inspect
 import json
 import os
 import time
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from textwrap import shorten
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,8 @@ from torch import nn
 from tqdm import tqdm
 
 from saliencylib.places import ROOT, cache_root, results_root
+from saliencylib.study import cluster
+from saliencylib.study.files import load_arrays, save_arrays, write
 from saliencylib.study.sources import code_of
 
 TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
@@ -159,12 +162,12 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> object:
 
 
 def _read(entry: str, table: bool) -> tuple[dict[str, np.ndarray], float] | None:
-    arrays = load_arrays(cache_root() / f"{entry}.npz")
+    arrays = load_arrays(cluster.at_hand(cache_root() / f"{entry}.npz"))
     if arrays is not None and "seconds" in arrays:
         return arrays, float(arrays.pop("seconds"))
     if table and not os.environ.get("SALIENCY_FRESH"):
         for root in dict.fromkeys((results_root(), ROOT / "results")):
-            frame = _read_table(root / "kept" / f"{entry}.csv.gz")
+            frame = _read_table(cluster.at_hand(root / "kept" / f"{entry}.csv.gz"))
             if frame is not None:
                 return _packed(frame), TABLE_AFTER
     return None
@@ -211,7 +214,7 @@ class Checkpoint:
         """
         global _unseen
         try:
-            tensors = load_file(self.path, device=str(next(model.parameters()).device))
+            tensors = load_file(cluster.at_hand(self.path), device=str(next(model.parameters()).device))
         except (OSError, SafetensorError):
             return 0, {}
         _unseen += float(tensors["seconds"])
@@ -257,11 +260,15 @@ def side_by_side(work: Callable, jobs: Iterable[tuple], device: torch.device | N
     """``work(*job)`` for every job, in order: on a CPU one process a core with one thread each, on a GPU one
     after another.
 
-    joblib runs them, so that whatever back end is active takes them, to other machines too; large arrays are
-    shared, not copied. A single job keeps all threads. Progress is shown on a terminal.
+    joblib runs them, and shares large arrays instead of copying them; where ``$SALIENCY_DASK`` names a
+    cluster, its workers do, one job at a time each, and what they keep is kept here. A single job stays here
+    and has all threads. Progress is shown on a terminal, that of a cluster always. What a job raises has a
+    note with the job's number and data.
     """
+    jobs = list(jobs)
     workers = 1 if _is_gpu(device) else torch.get_num_threads()
-    return [result for result, _ in _as_they_come(work, list(jobs), workers)]
+    found = {done.number: done.result for done in _as_they_come(work, jobs, workers, device)}
+    return [found[number] for number in range(len(jobs))]
 
 
 def recorded_side_by_side(
@@ -287,16 +294,15 @@ def recorded_side_by_side(
     record = _read_record(name)
     missing = [i for i, key in enumerate(named) if key not in record]
     found = {i: _frame(record[key]) for i, key in enumerate(named) if key in record}
-    here, after, workers = "CPU", RECORD_AFTER, torch.get_num_threads()
+    after, workers = RECORD_AFTER, torch.get_num_threads()
     if missing and _is_gpu(device):
-        here, after = torch.cuda.get_device_name(device), 0.0
+        after = 0.0
         workers = min(cpu_count(), int(torch.cuda.mem_get_info(device)[0] // GPU_SHARE))
-    here += f", torch {torch.__version__.partition('+')[0]}"
-    done = _as_they_come(work, [jobs[i] for i in missing], workers)
-    for i, (frame, seconds) in zip(missing, done, strict=True):
-        found[i] = frame.assign(made_on=here)
-        if recording and seconds > after:
-            _write_record(name, {named[i]: dict(marks[i]) | {"made_on": here} | _line(frame)})
+    for done in _as_they_come(work, [jobs[i] for i in missing], workers, device):
+        i, where = missing[done.number], {"made_on": done.made_on}
+        found[i] = done.result.assign(**where)
+        if recording and done.seconds > after:
+            _write_record(name, {named[i]: dict(marks[i]) | where | _line(done.result)})
     return [found[i] for i in range(len(jobs))]
 
 
@@ -304,24 +310,40 @@ def _is_gpu(device: torch.device | None) -> bool:
     return device is not None and device.type == "cuda"
 
 
-def _as_they_come(work: Callable, jobs: list[tuple], workers: int) -> Iterator[tuple]:
-    """The result of every job, in order, and the seconds of work behind it."""
+class _Done(NamedTuple):
+    """A job that is done: its number, what it gave, the seconds of work behind it, and where it was done."""
+
+    number: int
+    result: object
+    seconds: float
+    made_on: str
+
+
+def _as_they_come(
+    work: Callable, jobs: list[tuple], workers: int, device: torch.device | None
+) -> Iterator[_Done]:
+    """Every job as soon as it is done."""
     global _unseen
-    workers = min(len(jobs), workers)
+    calls = [(work, job, number, device) for number, job in enumerate(jobs)]
     title = work.__name__.strip("_").replace("_", " ")
-    with tqdm(total=len(jobs), desc=title, disable=None) as bar:
-        if workers <= 1:
-            for job in jobs:
-                began = _worked()
-                yield work(*job), _worked() - began
+    by_cluster = len(jobs) > 1 and cluster.joined()
+    shown = {"disable": False, "bar_format": cluster.BAR} if by_cluster else {"disable": None}
+    with tqdm(total=len(jobs), desc=title, **shown) as bar:
+        if not by_cluster and min(len(jobs), workers) <= 1:
+            for call in calls:
+                yield _done(*call)
                 bar.update()
             return
-        pool = Parallel(n_jobs=workers, max_nbytes="1M", return_as="generator")
+        if by_cluster:
+            stream = cluster.as_they_come(_on_one_thread, calls, work.__module__, _is_gpu(device), bar)
+        else:
+            pool = Parallel(min(len(jobs), workers), max_nbytes="1M", return_as="generator_unordered")
+            stream = pool(delayed(_on_one_thread)(*call) for call in calls)
         waited = time.perf_counter()
-        for result, seconds in pool(delayed(_on_one_thread)(work, job) for job in jobs):
-            _unseen += seconds - (time.perf_counter() - waited)  # the clock ran while this process waited
-            yield result, seconds
+        for done in stream:
+            _unseen += done.seconds - (time.perf_counter() - waited)  # the clock ran in this wait
             bar.update()
+            yield done
             waited = time.perf_counter()
 
 
@@ -367,44 +389,32 @@ def _frame(line: Mapping[str, str]) -> pd.DataFrame:
     return frame.assign(made_on=line["made_on"])
 
 
-def _on_one_thread(work: Callable, job: tuple) -> tuple[object, float]:
-    """The result, and the seconds of work behind it."""
-    threads, began = torch.get_num_threads(), _worked()
+def _on_one_thread(work: Callable, job: tuple, number: int, device: torch.device | None) -> _Done:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return work(*job), _worked() - began
+        return _done(work, job, number, device)
     finally:
         torch.set_num_threads(threads)
 
 
-# ------------------------------------------------------------------------------------------- files
-
-
-def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Let ``save(temporary_path)`` write a file, then move it to ``path`` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+def _done(work: Callable, job: tuple, number: int, device: torch.device | None) -> _Done:
+    began = _worked()
     try:
-        save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        result = work(*job)
+    except Exception as error:
+        error.add_note(f"in job {number} (from 0) of {work.__name__}: {'; '.join(map(_in_words, job))}")
+        raise
+    gpu = _is_gpu(device) and torch.cuda.is_available()
+    where = torch.cuda.get_device_name(device) if gpu else "CPU"
+    made_on = f"{where}, torch {torch.__version__.partition('+')[0]}"
+    return _Done(number, result, _worked() - began, made_on)
 
 
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays to a compressed npz file at ``path``, all or nothing."""
-
-    def save(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    write(path, save)
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of an npz file, or None when it is absent or was damaged (then it is made again)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
-        return None
+def _in_words(value: object) -> str:
+    """An argument in at most 200 characters."""
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return f"{value.dtype} {tuple(value.shape)}"
+    return shorten(repr(value), 200, placeholder=" ...")

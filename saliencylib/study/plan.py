@@ -6,6 +6,7 @@ what it will do before it installs anything.
 
 import argparse
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,12 @@ def parser() -> argparse.ArgumentParser:
         dest="parameters",
         help="set another notebook parameter, for example -p first_seed 10",
     )
+    options.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        default=os.environ.get("SALIENCY_DASK", ""),
+        help="work on a Dask cluster: its scheduler's address, or local:N for N processes here (CLUSTERS.md)",
+    )
     options.add_argument("--no-venv", action="store_true", help="use the active environment, not .venv")
     return options
 
@@ -184,6 +191,18 @@ def _best_profile(notebook: str, gpu: bool) -> tuple[str, str]:
             return profile, "a GPU and its data are here"
     name, state = next(iter(missing.items()))
     return "quick", f"a GPU, but {name} is {state.word} under the data root"
+
+
+def local_workers(address: str) -> int:
+    """N of the Dask address "local:N", 0 of another. Raises ValueError where N is no whole number above 0."""
+    kind, _, count = address.partition(":")
+    if kind != "local":
+        return 0
+    if not (count.isascii() and count.isdecimal() and int(count)):
+        raise ValueError(
+            f"{address!r} is no Dask cluster: give local:N for N processes here, or a scheduler's address"
+        )
+    return int(count)
 
 
 def gpu_seen() -> bool:
@@ -257,6 +276,7 @@ def main(arguments: list[str]) -> int:
     gpu = wants_gpu(options.device, gpu_seen())
     try:
         notebooks = selected(options.only)
+        local_workers(options.dask)
     except ValueError as error:
         parser().error(str(error))
     jobs = chosen(notebooks, options.profile, options.schedule, gpu)

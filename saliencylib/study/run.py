@@ -31,7 +31,7 @@ from saliencylib.data.states import lacking, state_of
 from saliencylib.licnn.classifiers import load_classifier
 from saliencylib.photograph.reading import folder_name
 from saliencylib.places import ROOT, cache_root, environment, given, results_root
-from saliencylib.study import claims, plan
+from saliencylib.study import claims, cluster, plan
 from saliencylib.study.keep import digest, write
 from saliencylib.study.report import OPENING, REPORTED_RUN, read_record, updated
 from saliencylib.study.session import device_named
@@ -78,6 +78,8 @@ def run_study(options: argparse.Namespace) -> int:
     if options.fresh:
         shutil.rmtree(cache_root(), ignore_errors=True)
         os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
+    if options.dask:  # the kernels use the cluster that this process connects to, or starts
+        os.environ[cluster.VARIABLE] = cluster.client_at(options.dask).scheduler.address
     print(f"torch {torch.__version__} on {_device_text(device)}", flush=True)
     failures = [execute(job, str(device), parameters, options.fresh) for job in jobs]
     for folder in folders:
@@ -158,6 +160,7 @@ def execute(
                 kernel_name="python3",
                 progress_bar=False,
                 log_output=False,
+                stderr_file=sys.stderr if cluster.joined() else None,  # its progress
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
     except PapermillExecutionError as error:

@@ -1,6 +1,7 @@
 import json
 import os
 import subprocess
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -269,3 +270,16 @@ def test_an_executed_copy_says_nothing_of_another_run(tmp_path):
     title = nbformat.read(tmp_path / "stored.ipynb", as_version=4).cells[0].source
     assert "banner" not in title and title.startswith("# Title\n\n<!-- what holds: ")
     assert title.endswith("<!-- end of what holds -->\n\nText.")
+
+
+def test_a_cluster_is_named_to_the_notebooks_and_its_progress_is_shown(notebooks, monkeypatch, capfd):
+    code = "import os, sys\nprint(os.environ.get('SALIENCY_DASK'), 'done', file=sys.stderr)"
+    write(notebooks, "05_your_own_photograph", code)
+    for variable in ("SALIENCY_DASK", "SALIENCY_FRESH"):  # which a run may set
+        monkeypatch.setenv(variable, "")
+    assert call("--only", "05", "--fresh") == 0
+    assert "done" not in capfd.readouterr().err
+    client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://127.0.0.1:9"))
+    monkeypatch.setattr(run.cluster, "client_at", {"local:3": client, "tcp://127.0.0.1:9": client}.get)
+    assert call("--only", "05", "--fresh", "--dask", "local:3") == 0
+    assert "tcp://127.0.0.1:9 done" in capfd.readouterr().err

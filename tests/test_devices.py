@@ -542,10 +542,11 @@ def test_licnn_is_timed_on_the_device():
 def test_small_trainings_share_a_gpu_by_its_memory_and_the_cores(shares, workers, monkeypatch):
     asked = []
 
-    def as_they_come(work: Callable, jobs: list[tuple], count: int) -> list[tuple]:
+    def as_they_come(work: Callable, jobs: list[tuple], count: int, device: torch.device) -> list[keep._Done]:
         asked.append((len(jobs), count))
-        return [(work(*job), 0.1) for job in jobs]
+        return [keep._done(work, job, number, device) for number, job in enumerate(jobs)]
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (shares * keep.GPU_SHARE, 1e12))
     monkeypatch.setattr(keep, "cpu_count", lambda: 4)

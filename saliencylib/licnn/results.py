@@ -40,6 +40,7 @@ from saliencylib.licnn.localisation import (
 )
 from saliencylib.licnn.method import LICNN, inhibited, lateral_inhibition
 from saliencylib.licnn.sanity import class_similarity, randomisation_stages, randomized
+from saliencylib.study.keep import kept, side_by_side
 
 OTHERS_COMPARED = ("Gradient", "Gradient x Input", "Integrated Gradients", "Grad-CAM")
 TERMS = {
@@ -117,9 +118,10 @@ def switch_effects(
     correlation of attention maps with the normalised preset's; and by name the shares kept (layers, N).
     """
     names = (*SWITCHED, "LICNN, released code")
-    made = {name: LICNN(model, batch_size=batch_size, **VARIANTS[name]) for name in names}
-    maps = {name: variant.attribute(images, target) for name, variant in made.items()}
-    shares = {name: variant.kept_shares(images, target).cpu().numpy() for name, variant in made.items()}
+    jobs = [(model, name, images, target, batch_size) for name in names]
+    made = side_by_side(_maps_and_shares, jobs, images.device)
+    maps = {name: torch.from_numpy(found["maps"]) for name, found in zip(names, made, strict=True)}
+    shares = {name: found["shares"] for name, found in zip(names, made, strict=True)}
     rows = [
         {
             "map": name,
@@ -128,13 +130,32 @@ def switch_effects(
             "rule with offset marks, %": _marked(maps[name], "offset"),
             "correlation": float(class_similarity(torch.stack([maps["LICNN"], maps[name]], 1)).mean()),
         }
-        for name in made
+        for name in names
     ]
     return pd.DataFrame(rows), shares
 
 
+@kept("switches")
+def _maps_and_shares(
+    model: nn.Module, name: str, images: Tensor, target: Tensor, batch_size: int | None
+) -> dict[str, np.ndarray]:
+    variant = LICNN(model, batch_size=batch_size, **VARIANTS[name])
+    found = {"maps": variant.attribute(images, target), "shares": variant.kept_shares(images, target)}
+    return {what: values.cpu().numpy() for what, values in found.items()}
+
+
 def _marked(maps: Tensor, rule: str) -> float:
-    return 100 * float(np.mean([object_region(saliency, rule) for saliency in maps.cpu().numpy()]))
+    return 100 * float(np.mean([object_region(saliency, rule) for saliency in maps.numpy()]))
+
+
+def _batch_by_batch(
+    work: Callable[..., pd.DataFrame], model: nn.Module, size: int | None, *columns: Sequence
+) -> pd.DataFrame:
+    """The rows that ``work(model, places, *columns)`` gives for every ``size`` of columns' places (N,)."""
+    places = np.arange(len(columns[0]))
+    parts = [slice(i, i + (size or len(places))) for i in places[:: size or len(places)]]
+    jobs = [(model, places[part], *(column[part] for column in columns)) for part in parts]
+    return pd.concat(side_by_side(work, jobs, next(model.parameters()).device), ignore_index=True)
 
 
 def term_effects(
@@ -142,12 +163,17 @@ def term_effects(
 ) -> pd.DataFrame:
     """Equation 3 with and without each term: a row a variant and image, with the share of locations kept over
     all (``kept``) and in the quarter with the highest zone means (``kept_high``), mean over layers."""
-    maps = LICNN(model, batch_size=batch_size).max_c_maps(images, target)
+    return _batch_by_batch(_term_effects, model, batch_size, images, target)
+
+
+@kept("terms")
+def _term_effects(model: nn.Module, places: np.ndarray, images: Tensor, target: Tensor) -> pd.DataFrame:
+    maps = LICNN(model).max_c_maps(images, target)
     frames = []
     for name, terms in TERMS.items():
-        kept = torch.stack([(inhibited(x, **terms) > 0).float().mean((1, 2)) for x in maps]).mean(0)
+        all_over = torch.stack([(inhibited(x, **terms) > 0).float().mean((1, 2)) for x in maps]).mean(0)
         high = torch.stack([kept_in_high_zones(x, **terms) for x in maps]).mean(0)
-        columns = {"image": range(len(images)), "kept": kept.cpu(), "kept_high": high.cpu()}
+        columns = {"image": places, "kept": all_over.cpu(), "kept_high": high.cpu()}
         frames.append(pd.DataFrame({"terms": name} | columns))
     return pd.concat(frames, ignore_index=True)
 
@@ -169,7 +195,14 @@ def border_changes(
     outside of the objects (N, H, W) bool, that differ in the gate) and elsewhere (of all other pairs), means
     over the layers at whose size the objects still have both sides; no rows for photographs without one.
     """
-    maps = LICNN(model, batch_size=batch_size).max_c_maps(images, target)
+    return _batch_by_batch(_border_changes, model, batch_size, images, target, objects)
+
+
+@kept("borders")
+def _border_changes(
+    model: nn.Module, places: np.ndarray, images: Tensor, target: Tensor, objects: np.ndarray
+) -> pd.DataFrame:
+    maps = LICNN(model).max_c_maps(images, target)
     inside = torch.from_numpy(objects).float()[:, None]
     rows = []
     for name in ("both terms", "average term only (b = 0)"):
@@ -181,7 +214,7 @@ def border_changes(
         with warnings.catch_warnings():  # a photograph without an object has no border at any layer
             warnings.simplefilter("ignore", RuntimeWarning)
             border, elsewhere = np.nanmean(np.array(found), 0).T
-        columns = {"terms": name, "image": range(len(images)), "border": border, "elsewhere": elsewhere}
+        columns = {"terms": name, "image": places, "border": border, "elsewhere": elsewhere}
         rows.append(pd.DataFrame(columns))
     return pd.concat(rows, ignore_index=True).dropna(ignore_index=True)
 
@@ -201,7 +234,20 @@ def _changes_at_borders(gate: Tensor, mask: Tensor) -> np.ndarray:
 # ------------------------------------------------------------------------------------------- the maps
 
 
-def object_contrasts(crops: Sequence[Image.Image], maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
+def object_contrasts(model: nn.Module, seen: PhotoCrops, batch_size: int = 8) -> pd.DataFrame:
+    """``contrasts`` of LICNN's saliency maps of photographs, on their boxes. Batches are kept as they are
+    finished."""
+    jobs = [(model, part) for part in seen.parts(batch_size)]
+    found = side_by_side(_contrasts_of_batch, jobs, next(model.parameters()).device)
+    return pd.concat(found, ignore_index=True)
+
+
+@kept("contrasts")
+def _contrasts_of_batch(model: nn.Module, seen: PhotoCrops) -> pd.DataFrame:
+    return contrasts(seen.crops, LICNN(model).saliency_maps(seen.inputs(model)).cpu().numpy(), seen.boxes)
+
+
+def contrasts(crops: Sequence[Image.Image], maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     """How maps (N, H, W) of crops stand out on the objects (N, H, W) bool there: a row a crop.
 
     Columns: area (of the object), pointing (whether the highest value lies on it), "inside minus outside"

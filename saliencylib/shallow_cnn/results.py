@@ -19,7 +19,7 @@ from saliencylib.shallow_cnn.network import GAZE_LOSSES
 from saliencylib.shallow_cnn.training import GazePairs, GazeTraining
 from saliencylib.stats import Estimate
 from saliencylib.study.claims import Condition
-from saliencylib.study.keep import kept
+from saliencylib.study.keep import kept, side_by_side
 
 PRINTED_METRICS = {"cc": "CC", "sauc": "shuffled AUC", "borji": "AUC-Borji"}
 JUDGING_METRICS = {"cc": "CC", "nss": "NSS", "sauc": "shuffled AUC"}
@@ -41,23 +41,28 @@ PRIOR_WIDTHS = (0.75, 1, 1.5, 2, 3)
 # -------------------------------------------------------------------------------------------------- scores
 
 
-@kept("scores")
 def image_scores(predicted: Mapping[tuple[str, int], np.ndarray], test: GazeSet) -> pd.DataFrame:
-    """Scores of maps (N, 48, 48), given by method and seed, on a test set; kept between runs.
+    """Scores of maps (N, 48, 48), given by method and seed, on a test set; kept as they are finished.
 
     Rows test, method, seed, image, cc, nss, sauc (shuffled AUC), borji (AUC-Borji) and others (mean CC with
     the other images' truths). Maps are compared on the network's own 48x48 grid, without blur. The areas are
     the published sampled ones, of 100 splits; their negatives depend on the image only, so every method meets
     the same. Sets of maps alone have NaN where fixations are needed.
     """
-    chosen = ("cc",) if test.points is None else tuple(COLUMN_OF)
-    frames = []
-    for (method, seed), maps in predicted.items():
-        frame = metrics.score(maps, test.points, test.targets, metrics=chosen, rng=0)
-        others = correlations_with_others(maps, test.targets)
-        frames.append(frame.assign(test=test.name, method=method, seed=seed, others=others))
+    found = side_by_side(_scores_of_maps, [(maps, test.points, test.targets) for maps in predicted.values()])
+    names = zip(predicted, found, strict=True)
+    frames = [frame.assign(test=test.name, method=method, seed=seed) for (method, seed), frame in names]
     columns = ["test", "method", "seed", "image", *COLUMN_OF.values(), "others"]
     return pd.concat(frames, ignore_index=True).rename(columns=COLUMN_OF).reindex(columns=columns)
+
+
+@kept("scores")
+def _scores_of_maps(
+    maps: np.ndarray, points: Sequence[np.ndarray] | None, targets: np.ndarray
+) -> pd.DataFrame:
+    chosen = ("cc",) if points is None else tuple(COLUMN_OF)
+    frame = metrics.score(maps, points, targets, metrics=chosen, rng=0)
+    return frame.assign(others=correlations_with_others(maps, targets))
 
 
 def by_seed(scored: pd.DataFrame, test: str, method: str, metric: str) -> pd.DataFrame:

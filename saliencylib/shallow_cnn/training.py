@@ -264,9 +264,9 @@ def maps_by_training(
     trained: Sequence[GazeTraining], images: np.ndarray, device: torch.device
 ) -> dict[tuple[str, int], np.ndarray]:
     """``predicted_maps`` of every trained network, by its recipe's name and seed."""
-    return {
-        (t.recipe.name, t.recipe.seed): predicted_maps(t.model, t.recipe, images, device) for t in trained
-    }
+    jobs = [(t.model, t.recipe, images, device) for t in trained]
+    found = side_by_side(predicted_maps, jobs, device)
+    return {(t.recipe.name, t.recipe.seed): maps for t, maps in zip(trained, found, strict=True)}
 
 
 def gaze_training_step(

@@ -11,6 +11,7 @@ import torch
 from saliencylib.licnn import blur_figures, figures, results
 from saliencylib.licnn.blur import RADII, REGION_SOURCES, UNMODIFIED, Variant, rule_name, top_classes
 from saliencylib.licnn.crops import authors, joined_pairs, photo_set, readable_credit
+from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.licnn.localisation import SWITCHED, inside_minus_outside
 from saliencylib.licnn.method import LICNN, lateral_inhibition
 from saliencylib.licnn.sanity import randomisation_curves
@@ -65,6 +66,11 @@ def test_switches_one_at_a_time_and_all(model, images):
 def test_terms_without_inhibition_keep_most(model, images):
     table = results.term_effects(model, images, torch.tensor([0, 1, 2]))
     assert len(table) == 12 and table.groupby("terms")["kept"].mean().idxmax() == "no inhibition (a = b = 0)"
+    by_batch = results.term_effects(model, images, torch.tensor([0, 1, 2]), batch_size=2)
+    assert sorted(by_batch["image"]) == sorted(table["image"])
+    order = ["terms", "image"]
+    both = [frame.sort_values(order, ignore_index=True) for frame in (table, by_batch)]
+    pd.testing.assert_frame_equal(*both, atol=1e-5)
 
 
 def test_gates_change_at_borders_and_elsewhere_by_hand(model, images):
@@ -111,8 +117,10 @@ def test_objects_stand_out_by_their_mean_inside_minus_outside(model, crops):
     masks = np.zeros((5, 32, 32), bool)
     masks[:, 5:20, 8:25] = True
     maps = LICNN(model).saliency_maps(model.preprocess.inputs(crops)).numpy()
-    found = results.object_contrasts(crops, maps, masks)
+    found = results.contrasts(crops, maps, masks)
     assert np.allclose(found["inside minus outside"], inside_minus_outside(maps, masks))
+    seen = PhotoCrops(list("abcde"), crops, masks, np.zeros(5, int), [(0,)] * 5)
+    pd.testing.assert_frame_equal(results.object_contrasts(model, seen, batch_size=2), found, atol=1e-5)
     assert (found["centre Gaussian"] > 0).all() and found["area"].tolist() == [masks[0].mean()] * 5
     effect, nulls = results.contrast_beside_controls(found)
     recedes, _ = results.contrast_beside_controls(found, sign=-1)

@@ -10,8 +10,7 @@ import torch
 
 from saliencylib.licnn import blur_figures, figures, results
 from saliencylib.licnn.blur import RADII, REGION_SOURCES, UNMODIFIED, Variant, rule_name, top_classes
-from saliencylib.licnn.crops import authors, joined_pairs, photo_set, readable_credit
-from saliencylib.licnn.crops import PhotoCrops
+from saliencylib.licnn.crops import PhotoCrops, authors, joined_pairs, photo_set, readable_credit
 from saliencylib.licnn.localisation import SWITCHED, inside_minus_outside
 from saliencylib.licnn.method import LICNN, lateral_inhibition
 from saliencylib.licnn.sanity import randomisation_curves

@@ -5,10 +5,14 @@ fail on a GPU fails: tensors of two devices in one operation, a CPU generator, N
 what the CPU gives, to the last bit, since the CPU computes both.
 """
 
+import inspect
+import pkgutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -24,6 +28,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import saliencylib
 from saliencylib import figures, inputs, metrics, saliency, stats
 from saliencylib.digits import cluttered_digits
 from saliencylib.licnn import attribution, background, blur, localisation, results, sanity, shortcut
@@ -305,6 +310,7 @@ EXPERIMENTS = {
     "switch_effects": lambda s: results.switch_effects(s.model, s.images[:1], s.classes[:1]),
     "term_effects": lambda s: results.term_effects(s.model, s.images, s.classes),
     "border_changes": lambda s: results.border_changes(s.model, s.images, s.classes, s.objects),
+    "object_contrasts": lambda s: results.object_contrasts(s.model, s.seen, batch_size=2),
     "cost_in_forward_passes": lambda s: results.cost_in_forward_passes(
         lambda: LICNN(s.model).saliency_maps(s.images), s.model, s.images
     ),
@@ -441,6 +447,18 @@ def test_masked_classifiers_train_on_the_device(changes, alike):
     alike(trained, ["model"])
 
 
+@pytest.mark.parametrize("flips", [False, True])
+def test_images_and_truths_are_brought_to_the_device(flips, alike):
+    def brought(s: SimpleNamespace) -> list[Tensor]:
+        images = material().train_images
+        normalised = sal_mask_training.normalised_images(images, images, s.device)
+        pairs = shallow_training.on_device(gaze_pairs(), s.device, flips)
+        assert {tensor.device for tensor in (normalised, *pairs)} == {s.device}
+        return [normalised, *pairs]
+
+    alike(brought, ["model"])
+
+
 def test_checkpoints_go_on_where_the_network_lies(alike):
     def after_three_steps(s: SimpleNamespace) -> nn.Module:
         for done in range(2):
@@ -483,6 +501,8 @@ def test_gaze_networks_train_and_predict_on_the_device(recipe, alike):
         (found,) = shallow_training.train_gaze_networks([recipe], gaze_pairs(), gaze_pairs(), s.device)
         assert {tensor.device for tensor in found.last.state_dict().values()} == {s.device}
         maps = shallow_training.maps_by_training([found], gaze_pairs().images, s.device)
+        (same,) = maps.values()  # ``predicted_maps`` keeps them by the type of the device
+        assert (shallow_training.predicted_maps(found.model, recipe, gaze_pairs().images, CPU) == same).all()
         filters = _shown(shallow_figures.figure_4(found, np.ones((3, 3, 5, 5), np.float32)))
         losses = found.train_losses, found.validation_losses
         return [found.best, found.last, *losses, list(maps.values()), filters]
@@ -533,6 +553,26 @@ def test_the_gaze_step_is_timed_on_the_device():
 
 def test_licnn_is_timed_on_the_device():
     assert benchmarks.licnn_speed(AWAY, "squeezenet1_1", count=1, size=64, repeats=1)["floor"] > 0
+
+
+def test_speeds_of_all_networks_are_taken_on_the_device(monkeypatch):
+    asked = []
+    monkeypatch.setattr(benchmarks, "licnn_speed", lambda device, *_: asked.append(device) or {})
+    benchmarks.licnn_speeds(AWAY)
+    assert set(asked) == {AWAY}
+
+
+def test_no_public_function_that_takes_a_device_is_left_out():
+    taking = set()
+    for module in pkgutil.walk_packages(saliencylib.__path__, "saliencylib."):
+        for name, function in vars(import_module(module.name)).items():
+            if inspect.isfunction(function) and function.__module__ == module.name and name[0] != "_":
+                device = inspect.signature(function).parameters.get("device")
+                if device is not None and "torch.device" in str(device.annotation):
+                    taking.add(name)
+    assert {"maps_by_training", "licnn_speed"} < taking
+    here = Path(__file__).read_text()
+    assert not {name for name in taking if f"{name}(" not in here and f"{name}s(" not in here}
 
 
 # ------------------------------------------------------------------------------------------- side by side

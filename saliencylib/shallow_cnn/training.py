@@ -255,7 +255,7 @@ def predicted_maps(
     maps = np.empty((len(images), MAP_SIZE, MAP_SIZE), np.float32)
     for start in range(0, len(images), PREDICTED_AT_ONCE):
         part = slice(start, start + PREDICTED_AT_ONCE)
-        pixels = torch.from_numpy(images[part]).to(device).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.require(images[part], requirements="W")).to(device).permute(0, 3, 1, 2)
         maps[part] = GAZE_LOSSES[recipe.loss].maps(model(_floats(pixels))).cpu().numpy()
     return maps
 

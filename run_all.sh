@@ -58,6 +58,10 @@ if [ "${1:-}" = "test" ] && [ "$#" -gt 1 ]; then
 fi
 
 python="$(find_python)"
+"$python" -c 'import sys; sys.argv[1].encode()' "$root" 2>/dev/null || {
+    echo "run_all.sh: the path $(printf %q "$root") is not UTF-8, as notebooks are: rename the folder" >&2
+    exit 2
+}
 case "${1:-}" in
     test | compare | site | photo | assignments) ;;
     data) # what fetches and builds nothing needs no packages

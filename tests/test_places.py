@@ -60,3 +60,12 @@ def test_a_project_whose_path_python_would_split_is_refused(tmp_path):
     shutil.copy(ROOT / "run_all.sh", tmp_path / "a:b")
     done = called(tmp_path, "a:b/run_all.sh", "--help")
     assert done.returncode == 2 and "has a colon" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["--help", "test", "data"])
+def test_a_project_whose_path_is_not_utf_8_is_refused(tmp_path, command):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    shutil.copy(ROOT / "run_all.sh", folder)
+    done = called(tmp_path, str(folder / "run_all.sh"), command)
+    assert done.returncode == 2 and "is not UTF-8, as notebooks are: rename the folder" in done.stderr

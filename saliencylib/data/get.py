@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -27,7 +27,9 @@ from saliencylib.data.states import (
     manifest_text,
     marker_path,
     state_of,
+    unread,
 )
+from saliencylib.lock import alone_in
 from saliencylib.places import data_root, given
 
 VERSION = 1  # of what builders make
@@ -75,7 +77,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument(
         "--from",
         dest="folder",
-        type=given,
+        type=_folder,
         metavar="FOLDER",
         help="take archives that were fetched before from here, by their names",
     )
@@ -86,6 +88,12 @@ def _options() -> argparse.ArgumentParser:
         "--write-manifest", action="store_true", help="for maintainers: write the manifests of what is built"
     )
     return options
+
+
+def _folder(path: str) -> Path:
+    if not path:
+        raise argparse.ArgumentTypeError("an empty path; give the folder that holds the archives")
+    return given(path)
 
 
 def _every_set() -> list[str]:
@@ -183,7 +191,10 @@ def _not_ours(entry: DataSet, state: State) -> DataInvalid:
 
 def _adopted(entry: DataSet) -> State:
     """A set without marker gets one when its files are those of a manifest, or have known sums; its state."""
-    found = manifest_of(entry.folder, entry.made)
+    try:
+        found = manifest_of(entry.folder, entry.made)
+    except PermissionError as error:
+        raise unread(error) from error
     for source in entry.groups:
         text = manifest_text(entry, source)
         if not compared(text, found) if text else _has_known_sums(entry):
@@ -232,25 +243,16 @@ def _show_terms(entries: list[DataSet], accept: bool) -> None:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Keeps two calls from working in one data root at once."""
-    import fcntl
-
-    path = data_root() / ".at_work"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise downloads.unwritten(path, error) from error
-    with lock:
+    root = data_root()
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            root.mkdir(parents=True, exist_ok=True)
+            alone = stack.enter_context(alone_in(root))
         except OSError as error:
-            raise DataNotFound(
-                f"another ./run_all.sh data is at work in {path.parent}; wait until it has ended."
-            ) from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            raise downloads.unwritten(root, error) from error
+        if not alone:
+            raise DataNotFound(f"another ./run_all.sh data is at work in {root}; wait until it has ended.")
+        yield
 
 
 def _fetch_and_build(wanted: list[str], given: Path | None, write_manifest: bool) -> dict[str, DataNotFound]:

@@ -35,8 +35,25 @@ class State:
 
 
 def state_of(name: str, hashed: bool = False) -> State:
-    """The state of a set. Quick, by names and counts, unless ``hashed``: then every file is read."""
-    entry = REGISTRY[name]
+    """The state of a set. Quick, by names and counts, unless ``hashed``: then every file is read.
+
+    Raises DataNotFound for what may not be read.
+    """
+    try:
+        return _state_of(REGISTRY[name], hashed)
+    except PermissionError as error:
+        raise unread(error) from error
+
+
+def unread(error: OSError) -> DataNotFound:
+    """The error for a path that could not be read, to be raised."""
+    return DataNotFound(
+        f"{error.filename} could not be read ({error.strerror}); change its rights, or point SALIENCY_DATA "
+        "to a folder that can be read."
+    )
+
+
+def _state_of(entry: DataSet, hashed: bool) -> State:
     if not any(path.exists() for path in entry.paths):
         return State("absent")
     marker = read_marker(entry)

@@ -132,27 +132,50 @@ def verdicts(folder: str | Path) -> pd.DataFrame:
 
     ``folder`` is a run folder such as ``results/mini-short``. The columns are those of ``judged``, and
     ``section``: the last heading above the cell that measured it, "" when no executed notebook of the run
-    tells. Raises FileNotFoundError when the folder holds no measurements.
+    tells. Raises as ``measurements`` does.
     """
     joined = judged(measurements(folder))
-    stored = [Path(folder, "notebooks", f"{name}.ipynb") for name in NOTEBOOK_OF.values()]
     sections = {}
-    for path in filter(Path.exists, stored):
-        sections |= measuring_sections(nbformat.read(path, as_version=4))
+    for name in NOTEBOOK_OF.values():
+        if executed := executed_notebook(Path(folder, "notebooks", f"{name}.ipynb")):
+            sections |= measuring_sections(executed)
     return joined.assign(section=joined["id"].map(sections).fillna(""))
+
+
+def executed_notebook(path: Path) -> NotebookNode | None:
+    """An executed notebook, or None when it is absent or damaged."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):
+        return None  # nbformat takes what it reads for a notebook until something is missing
+    return notebook
+
+
+def measured_in(file: Path) -> pd.DataFrame:
+    """What one notebook measured: a table with ``MEASURED_COLUMNS``.
+
+    Raises FileNotFoundError when there is none, and ValueError, naming it, for a file that is something else.
+    """
+    try:
+        return pd.read_csv(file)[MEASURED_COLUMNS]
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{file} is damaged, no table of measurements: delete it and run its notebook again"
+        ) from error
 
 
 def measurements(folder: str | Path) -> pd.DataFrame:
     """What the notebooks of one run measured: rows of ``MEASURED_COLUMNS``, and ``notebook``.
 
-    Raises FileNotFoundError when the folder holds none.
+    Raises FileNotFoundError when the folder holds none, and as ``measured_in`` does.
     """
     files = sorted(Path(folder).glob("tables/[0-9]*_claims.csv"))
     if not files:
         raise FileNotFoundError(
             f"{folder} holds no tables/*_claims.csv: run the notebooks of this profile first"
         )
-    parts = [pd.read_csv(file).assign(notebook=file.name.removesuffix("_claims.csv")) for file in files]
+    parts = [measured_in(file).assign(notebook=file.name.removesuffix("_claims.csv")) for file in files]
     return pd.concat(parts, ignore_index=True)
 
 

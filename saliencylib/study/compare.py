@@ -16,7 +16,7 @@ from saliencylib.study import claims
 def run_folder(name: str) -> Path:
     """The folder of a run: a path, or a name under ``results``. Raises ValueError, naming the runs, for one
     that is not there or holds no measured claims."""
-    for folder in (given(name), results_root() / name):
+    for folder in (given(name), results_root() / name) if name else ():
         if list(folder.glob("tables/[0-9]*_claims.csv")):
             return folder
     known = sorted({path.parents[1].name for path in results_root().glob("*/tables/[0-9]*_claims.csv")})

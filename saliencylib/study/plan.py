@@ -7,6 +7,7 @@ what it will do before it installs anything.
 import argparse
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from saliencylib.data.registry import REGISTRY, Source, sets_of
+from saliencylib.data.registry import REGISTRY, DataNotFound, Source, sets_of
 from saliencylib.data.states import can_be_brought, lacking
-from saliencylib.places import ROOT, data_root
+from saliencylib.places import ROOT, data_root, environment
 
 PROFILES = ("quick", "mini", "paper")
 SCHEDULES = ("short", "full")
@@ -25,6 +26,7 @@ RUNS = ("quick", "mini-short", "mini-full", "paper-short", "paper-full")
 NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 NOTEBOOKS = (*NOTEBOOK_OF.values(), "04_scoreboard", "05_your_own_photograph")
 SETUP_GIGABYTES = 6.7
+LAST_SEED = 2**32 - 1  # what every generator here takes
 
 # The data sets that a notebook needs for a profile, as datasets.toml says; quick needs none.
 NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -105,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--schedule", choices=SCHEDULES, help="sizes, lengths and seeds (full with a GPU)")
     options.add_argument(
         "--only",
+        action="extend",
         nargs="+",
         metavar="NAME",
         default=[],
@@ -142,7 +145,7 @@ def selected(names: list[str]) -> list[str]:
     """
     wanted = set()
     for name in names:
-        found = {notebook for notebook in NOTEBOOKS if notebook.startswith(name)} | measured_by(name)
+        found = {notebook for notebook in NOTEBOOKS if name and notebook.startswith(name)} | measured_by(name)
         if not found:
             raise ValueError(
                 f"no notebook is called {name!r}, and no claim; notebooks: {', '.join(NOTEBOOKS)}; claims: "
@@ -203,6 +206,26 @@ def local_workers(address: str) -> int:
             f"{address!r} is no Dask cluster: give local:N for N processes here, or a scheduler's address"
         )
     return int(count)
+
+
+def check_device(name: str) -> None:
+    """Raises ValueError for what is no name of a device that the study runs on."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name, re.ASCII):
+        raise ValueError(
+            f"the study does not run on device {name!r}; use auto, cpu or cuda (cuda:1 for the second GPU)"
+        )
+
+
+def check_paths() -> None:
+    """Raises ValueError, naming the variable, for a folder of the study whose path is not UTF-8: notebooks
+    and records, which name it, are."""
+    for variable, path in environment().items():
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the path {path!a} is not UTF-8, as notebooks are; set {variable} to another folder"
+            ) from error
 
 
 def gpu_seen() -> bool:
@@ -273,14 +296,20 @@ def main(arguments: list[str]) -> int:
     """Check the options and the data and print the plan; 0, or 2 for options that cannot be used, or for
     data that is not there."""
     options = parser().parse_args(arguments)
-    gpu = wants_gpu(options.device, gpu_seen())
     try:
         notebooks = selected(options.only)
         local_workers(options.dask)
+        check_device(options.device)
+        check_paths()
     except ValueError as error:
         parser().error(str(error))
-    jobs = chosen(notebooks, options.profile, options.schedule, gpu)
-    if why := refusal(jobs, options.download):
+    gpu = wants_gpu(options.device, gpu_seen())
+    try:
+        jobs = chosen(notebooks, options.profile, options.schedule, gpu)
+        why = refusal(jobs, options.download)
+    except DataNotFound as error:
+        why = str(error)
+    if why:
         print(f"run_all.sh: {why}", file=sys.stderr)
         return 2
     print(announcement(jobs, "GPU" if gpu else "CPU"), flush=True)

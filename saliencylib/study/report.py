@@ -115,11 +115,14 @@ def scope(paper: str) -> tuple[str, str]:
 def read_record(folder: Path) -> dict[str, dict]:
     """The entries of a run folder's provenance.json by notebook; empty when there is none.
 
-    Raises ValueError when the file cannot be read.
+    Raises ValueError when the file cannot be read or holds something else.
     """
     path = folder / "provenance.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not (isinstance(record, dict) and all(isinstance(entry, dict) for entry in record.values())):
+            raise ValueError("it holds no entries by notebook")
+        return record
     except (OSError, ValueError) as error:
         raise ValueError(
             f"the record {path} cannot be read ({error}): delete it to run the notebooks again"

@@ -11,8 +11,10 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
@@ -29,8 +31,9 @@ from saliencylib.data.get import obtain
 from saliencylib.data.registry import DataNotFound
 from saliencylib.data.states import lacking, state_of
 from saliencylib.licnn.classifiers import load_classifier
+from saliencylib.lock import alone_in
 from saliencylib.photograph.reading import folder_name
-from saliencylib.places import ROOT, cache_root, environment, given, results_root
+from saliencylib.places import ROOT, cache_root, data_root, environment, given, results_root
 from saliencylib.study import claims, cluster, plan
 from saliencylib.study.keep import digest, write
 from saliencylib.study.report import OPENING, REPORTED_RUN, read_record, updated
@@ -49,6 +52,7 @@ NOT_IN_FINGERPRINTS = ("saliencylib.study.settings", "saliencylib.study.plan")
 def main(arguments: list[str]) -> int:
     """Run what the options ask for; 0 when all notebooks finished, 1 when one failed, 2 for wrong input."""
     try:
+        plan.check_paths()
         if arguments[:1] == ["photo"]:
             return run_photograph(arguments[1:])
         return run_study(plan.parser().parse_args(arguments))
@@ -61,33 +65,47 @@ def main(arguments: list[str]) -> int:
 
 
 def run_study(options: argparse.Namespace) -> int:
-    """Execute the jobs that ``options`` (of ``plan.parser``) ask for and report; the exit status."""
+    """Execute the jobs that ``options`` (of ``plan.parser``) ask for and report; the exit status.
+
+    Raises ValueError or DataNotFound for what cannot be run, and while another run is at work in one of its
+    run folders.
+    """
     device = device_named(options.device)
     gpu = device.type == "cuda"
     jobs = plan.chosen(plan.selected(options.only), options.profile, options.schedule, gpu)
     parameters = checked_parameters(options.parameters, jobs)
     folders = [results_root() / name for name in dict.fromkeys(job.folder for job in jobs)]
-    for folder in folders:
-        _check_writable(folder)
-    if options.download:
-        _download(jobs)
-    if why := plan.refusal(jobs, download=False):
-        raise ValueError(why)
-    if unverified := [name for name in plan.needed(jobs) if state_of(name).word == "unverified"]:
-        print(f"unverified data, not made by ./run_all.sh data: {', '.join(unverified)}", flush=True)
-    if options.fresh:
-        shutil.rmtree(cache_root(), ignore_errors=True)
-        os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
-    if options.dask:  # the kernels use the cluster that this process connects to, or starts
-        os.environ[cluster.VARIABLE] = cluster.client_at(options.dask).scheduler.address
-    print(f"torch {torch.__version__} on {_device_text(device)}", flush=True)
-    failures = [execute(job, str(device), parameters, options.fresh) for job in jobs]
-    for folder in folders:
-        ended = [job for job, failure in zip(jobs, failures, strict=True) if not failure]
-        report_run(folder, [job.notebook for job in ended if results_root() / job.folder == folder])
-    for failure in filter(None, failures):
+    with _alone(folders), mock.patch.dict(os.environ):
+        if options.download:
+            _download(jobs)
+        if why := plan.refusal(jobs, download=False):
+            raise ValueError(why)
+        if unverified := [name for name in plan.needed(jobs) if state_of(name).word == "unverified"]:
+            print(f"unverified data, not made by ./run_all.sh data: {', '.join(unverified)}", flush=True)
+        if options.fresh:
+            _forget_cache()
+            os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
+        # The kernels use the cluster that this process connects to, or starts.
+        address = options.dask and cluster.client_at(options.dask).scheduler.address
+        os.environ[cluster.VARIABLE] = address
+        print(f"torch {torch.__version__} on {_device_text(device)}", flush=True)
+        failures: dict[plan.Job, str | None] = {}
+        for job in jobs:
+            failures[job] = _not_judged(job, failures) or execute(job, str(device), parameters, options.fresh)
+        for folder in folders:
+            ended = [job for job, failure in failures.items() if not failure]
+            report_run(folder, [job.notebook for job in ended if results_root() / job.folder == folder])
+    for failure in filter(None, failures.values()):
         print(failure, file=sys.stderr)
-    return 1 if any(failures) else 0
+    return 1 if any(failures.values()) else 0
+
+
+def _not_judged(job: plan.Job, failures: Mapping[plan.Job, str | None]) -> str | None:
+    """Why a scoreboard is left out: what a failed notebook measured in an earlier run may be there still."""
+    failed = [other.notebook for other, why in failures.items() if why and other.folder == job.folder]
+    if job.notebook != "04_scoreboard" or not failed:
+        return None
+    return f"FAILED {job.notebook}: not run, since {', '.join(failed)} failed: mend that and call again"
 
 
 def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str, object]:
@@ -110,6 +128,8 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
             values[name] = kind(text)
         except ValueError as error:
             raise ValueError(f"parameter {name} must be of type {kind.__name__}, not {text!r}") from error
+        if name == "first_seed" and not 0 <= values[name] <= plan.LAST_SEED:
+            raise ValueError(f"parameter {name} must be from 0 to {plan.LAST_SEED:,}, not {text}")
     return values
 
 
@@ -147,9 +167,8 @@ def execute(
         print(f"{job.notebook} ({job.folder}): finished before, nothing it uses has changed", flush=True)
         return None
     print(f"{job.notebook} ({job.folder}): running, about {job.minutes:g} min", flush=True)
-    started, commit = time.time(), _commit()
+    started, commit = time.monotonic(), _commit()
     partial = folder / "notebooks" / f"{job.notebook}.partial.ipynb"
-    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         with mock.patch.dict(os.environ, environment()):  # the kernel's working folder is another
             papermill.execute_notebook(
@@ -163,15 +182,17 @@ def execute(
                 stderr_file=sys.stderr if cluster.joined() else None,  # its progress
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
+        seconds = time.monotonic() - started
+        steps = store(partial, folder / "notebooks" / f"{job.notebook}.ipynb")
+        partial.unlink()
+        record(folder, job.notebook, mark, values, seconds, steps, commit)
     except PapermillExecutionError as error:
         where = f"{job.notebook}, cell {error.exec_count}"
         return f"FAILED {where}: {error.ename}: {error.evalue} (see {_shown(partial)})"
-    except (DeadKernelError, OSError) as error:
+    except DeadKernelError as error:
         return f"FAILED {job.notebook}: {type(error).__name__}: {error}"
-    seconds = time.time() - started
-    steps = store(partial, folder / "notebooks" / f"{job.notebook}.ipynb")
-    partial.unlink()
-    record(folder, job.notebook, mark, values, seconds, steps, commit)
+    except OSError as error:
+        return f"FAILED {job.notebook}: {error}: {_writable('SALIENCY_RESULTS')}"
     print(f"{job.notebook} ({job.folder}): done in {seconds:.0f} s", flush=True)
     return None
 
@@ -194,12 +215,23 @@ def _data_fingerprints(notebook: str, profile: str) -> dict[str, str]:
 
 
 def finished(job: plan.Job, folder: Path, mark: str) -> bool:
-    """Whether the record says that this very notebook run is complete and its outputs are still there."""
-    outputs = [f"notebooks/{job.notebook}.ipynb"]
-    if job.notebook in plan.NOTEBOOK_OF.values():
-        outputs.append(f"tables/{job.notebook[:2]}_claims.csv")
-    same = read_record(folder).get(job.notebook, {}).get("fingerprint") == mark
-    return same and all((folder / output).exists() for output in outputs)
+    """Whether the record says that this very notebook run is complete and its outputs are still whole."""
+    if _known(folder).get(job.notebook, {}).get("fingerprint") != mark:
+        return False
+    try:
+        if job.notebook in plan.NOTEBOOK_OF.values():
+            claims.measured_in(folder / "tables" / f"{job.notebook[:2]}_claims.csv")
+    except (OSError, ValueError):
+        return False
+    return claims.executed_notebook(folder / "notebooks" / f"{job.notebook}.ipynb") is not None
+
+
+def _known(folder: Path) -> dict[str, dict]:
+    """The record of a run; of a damaged one nothing, so that its notebooks run again and it is made anew."""
+    try:
+        return read_record(folder)
+    except ValueError:
+        return {}
 
 
 def record(
@@ -228,7 +260,7 @@ def record(
             name: str(state_of(name)) for name in plan.NEEDS[notebook].get(str(values["profile"]), ())
         },
     }
-    text = json.dumps(read_record(folder) | {notebook: entry}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(_known(folder) | {notebook: entry}, indent=1, sort_keys=True) + "\n"
     write(folder / "provenance.json", lambda temporary: temporary.write_text(text))
 
 
@@ -241,7 +273,8 @@ def store(executed: Path, target: Path) -> dict[str, float]:
     heading, steps = "start", {}
     for cell in notebook.cells:
         heading = [heading, *claims.headings(cell)][-1]
-        seconds = cell.metadata.get("papermill", {}).get("duration") or 0
+        # By the clock of the day, which may be set back.
+        seconds = max(0.0, cell.metadata.get("papermill", {}).get("duration") or 0)
         if seconds:
             steps[heading] = steps.get(heading, 0) + seconds
         for name in ("papermill", "execution"):
@@ -280,7 +313,7 @@ def store_quick() -> None:
 def run_photograph(arguments: list[str]) -> int:
     """Run notebook 05 on a photograph, given by its path or name; 0, or 1 when the notebook failed.
 
-    Raises ValueError or DataNotFound for what is no photograph.
+    Raises ValueError or DataNotFound for what is no photograph, and while it is run already.
     """
     path = given(arguments[0]) if len(arguments) == 1 else None
     if path is None or (arguments[0].startswith("-") and not path.exists()):
@@ -290,7 +323,8 @@ def run_photograph(arguments: list[str]) -> int:
         source = str(path) if str(path).isprintable() else path.as_uri()
     job = plan.Job("05_your_own_photograph", "quick", "short", "as asked")
     folder = results_root() / (folder_name(source) or job.folder)
-    failure = execute(job, "cpu", {"photograph": source}, fresh=True, folder=folder)
+    with _alone([folder]):
+        failure = execute(job, "cpu", {"photograph": source}, fresh=True, folder=folder)
     if failure:
         print(failure, file=sys.stderr)
         return 1
@@ -303,19 +337,21 @@ def run_photograph(arguments: list[str]) -> int:
 def report_run(folder: Path, notebooks: Collection[str]) -> None:
     """Print what these notebooks of a run found, claim by claim, and the paths of what lies in its folder.
 
-    What other notebooks found in an earlier run is left out. A quick run tells nothing about the papers, so
-    that it says where to read what holds instead.
+    What other notebooks found in an earlier run is left out, unless the scoreboard is among these, which
+    judges it. A quick run tells nothing about the papers, so that it says where to read what holds instead.
     """
+    if not notebooks:
+        print(f"\n{_shown(folder)}: no notebook has finished, so there is no scoreboard")
+        return
     try:
         joined = claims.verdicts(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError) as error:
+        print(f"\n{error}, so there is no scoreboard")
         joined = pd.DataFrame({"paper": []})
-    joined = joined[joined["paper"].map(plan.NOTEBOOK_OF).isin(notebooks)]
-    if joined.empty:
-        print(f"\n{_shown(folder)}: no notebook that judges claims has finished, so there is no scoreboard")
-        return
+    if "04_scoreboard" not in notebooks:
+        joined = joined[joined["paper"].map(plan.NOTEBOOK_OF).isin(notebooks)]
     quick = folder.name == "quick"
-    if not quick:
+    if not (quick or joined.empty):
         print(f"\nScoreboard of {_shown(folder)}")
         for row in claims.readable(joined).to_dict("records"):
             print(f"\n{row['id']}, {row['where']}: {row['verdict']}")
@@ -332,17 +368,49 @@ def report_run(folder: Path, notebooks: Collection[str]) -> None:
         print(f"What holds: {_shown(ROOT / 'REPORT.md')}, measured in {measured_in}")
 
 
-def _check_writable(folder: Path) -> None:
-    probe = folder / "tables" / ".probe"
+@contextmanager
+def _alone(folders: Collection[Path]) -> Iterator[None]:
+    """Keeps other runs out of these run folders, once they and the cache are found to be writable.
+
+    A notebook that is opened by hand asks for no lock.
+    """
+    _check_writable(cache_root(), "SALIENCY_CACHE")
+    with ExitStack() as stack:
+        for folder in folders:
+            for part in (".", "notebooks", "tables", "figures"):
+                _check_writable(folder / part, "SALIENCY_RESULTS")
+            if not stack.enter_context(alone_in(folder)):
+                raise ValueError(
+                    f"another run is at work in {_shown(folder)}: wait until it has ended, or set "
+                    "SALIENCY_RESULTS to another folder"
+                )
+        yield
+
+
+def _check_writable(folder: Path, variable: str) -> None:
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_text("probe")
-        probe.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
     except OSError as error:
         raise ValueError(
-            f"{_shown(folder)} cannot be written ({error.strerror}): free the disk, change its rights, "
-            "or set SALIENCY_RESULTS to another folder"
+            f"{_shown(folder)} cannot be written ({error.strerror}): {_writable(variable)}"
         ) from error
+
+
+def _writable(variable: str) -> str:
+    return f"free the disk, change its rights, or set {variable} to another folder"
+
+
+def _forget_cache() -> None:
+    """Deletes the cache. Raises ValueError where other things lie in its folder."""
+    cache = cache_root().resolve()
+    for place in (ROOT, data_root(), results_root(), given("~"), given(".")):
+        if place.resolve().is_relative_to(cache):
+            raise ValueError(
+                f"--fresh would delete {cache}, which holds {place}: set SALIENCY_CACHE to another folder"
+            )
+    shutil.rmtree(cache, ignore_errors=True)
 
 
 def _download(jobs: list[plan.Job]) -> None:

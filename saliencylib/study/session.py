@@ -18,22 +18,24 @@ from saliencylib.places import results_root
 from saliencylib.stats import Estimate
 from saliencylib.study import claims, keep
 from saliencylib.study.keep import write
-from saliencylib.study.plan import NOTEBOOKS, run_name
+from saliencylib.study.plan import LAST_SEED, NOTEBOOKS, check_device, run_name
 from saliencylib.study.settings import SETTINGS
 
 
 def device_named(name: str) -> torch.device:
     """ "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:1" as a torch device.
 
-    Raises ValueError for a device that this machine does not have.
+    Raises ValueError for another name, and for a device that this machine does not have.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(name)
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used here; use auto, cpu or cuda ({error})") from error
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {name!r} cannot be used here; use auto, cpu or cuda ({reason})") from error
     return device
 
 
@@ -147,6 +149,8 @@ def start(
     """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"unknown notebook {notebook!r}; valid notebooks: {', '.join(NOTEBOOKS)}")
+    if not 0 <= first_seed <= LAST_SEED:
+        raise ValueError(f"first_seed must be a whole number from 0 to {LAST_SEED:,}, not {first_seed!r}")
     name = run_name(profile, schedule)
     keep.recording = name != "quick"
     return Run(

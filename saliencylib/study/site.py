@@ -400,16 +400,16 @@ def main(arguments: list[str]) -> int:
     options = argparse.ArgumentParser(prog="./run_all.sh site", description="Renders a run as static pages.")
     options.add_argument("run", nargs="?", help="a name under results/ or a path; the newest when left out")
     name = options.parse_args(arguments).run
-    started = time.time()
+    started = time.monotonic()
     try:
-        folder = run_folder(name) if name else newest_run()
+        folder = newest_run() if name is None else run_folder(name)
         build(folder, SITE)
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     pages = len(list(SITE.glob("*.html")))
     megabytes = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file()) / 1e6
-    seconds = time.time() - started
+    seconds = time.monotonic() - started
     print(f"run {folder.name}: {pages} pages, {megabytes:.1f} MB, in {seconds:.0f} s")
     print(f"open {SITE / 'index.html'}, or serve it: python -m http.server --directory {SITE}")
     return 0

@@ -615,6 +615,34 @@ def test_wrong_arguments_are_named(capsys):
     assert "unrecognized arguments: --fast" in capsys.readouterr().err
 
 
+def test_an_empty_folder_of_archives_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        get.main(["toys", "--from", ""])
+    assert "give the folder that holds the archives" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--list"], ["--verify"], ["osie", "--accept-terms"]])
+def test_a_data_root_without_rights_is_named(root, monkeypatch, capsys, arguments):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)  # as Python 3.11 does below a folder without rights
+    assert get.main(arguments) == 2
+    line = capsys.readouterr().err
+    assert "could not be read (Permission denied); change its rights" in line and str(root) in line
+
+
+def test_files_without_rights_in_an_unmarked_set_are_named(toys, root, monkeypatch, capsys):
+    states.marker_path(REGISTRY["toys"]).unlink()
+    monkeypatch.setattr(get, "state_of", lambda name: states.State("unverified"))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "images/1.txt")
+
+    monkeypatch.setattr(get, "manifest_of", refuse)
+    assert "images/1.txt could not be read (Permission denied)" in refused(capsys, "toys", status=2)
+
+
 def test_sets_that_only_a_person_can_get_say_how(root, capsys):
     for name in ("salicon_2015_mouse", "imagenet_val_50000"):
         assert REGISTRY[name].how in refused(capsys, name)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from saliencylib.data import states
 from saliencylib.data.registry import REGISTRY
 from saliencylib.data.states import State
 from saliencylib.places import ROOT
@@ -41,6 +42,19 @@ def test_a_claim_stands_for_the_notebook_that_measures_it():
             plan.selected([wrong])
 
 
+def test_only_may_be_given_more_than_once():
+    options = plan.parser().parse_args(["--only", "01", "--only", "02", "SM-T1"])
+    assert options.only == ["01", "02", "SM-T1"] and plan.parser().parse_args([]).only == []
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:", "cuda:-1", "cuda:999", "cpu:1", "CPU", "cuda\n", "xla"])
+def test_other_devices_are_refused_by_the_options_and_in_a_notebook(name):
+    with pytest.raises(ValueError, match="auto, cpu or cuda"):
+        session.start("01_sal_mask", "quick", device=name)
+    with pytest.raises(SystemExit):
+        plan.main(["--only", "05", "--device", name])
+
+
 def test_asked_profile_and_schedule_win():
     (job,) = plan.chosen(plan.selected(["02"]), "mini", "short", gpu=True)
     assert (job.notebook, job.folder, job.why) == ("02_shallow_saliency_cnn", "mini-short", "as asked")
@@ -61,6 +75,9 @@ def test_every_plan_has_settings_minutes_and_known_data():
         (["--profile", "large"], "'quick', 'mini', 'paper'"),
         (["--schedule", "long"], "'short', 'full'"),
         (["--only", "07"], "01_sal_mask"),
+        (["--only", ""], "no notebook is called ''"),
+        (["--device", "mps"], "not run on device 'mps'; use auto, cpu or cuda"),
+        (["--device", ""], "not run on device ''; use auto, cpu or cuda"),
         (["--quick"], "unrecognized arguments: --quick; valid options: -h --help --profile"),
     ],
 )
@@ -98,6 +115,15 @@ def test_a_run_without_its_data_is_refused_at_once(tmp_path, arguments):
     assert "./run_all.sh data " in text and " --accept-terms brings them (" in text and "Score" not in text
 
 
+def test_a_data_root_without_rights_is_named(monkeypatch, capsys):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(states.Path, "exists", refuse)
+    assert plan.main(["--profile", "mini", "--only", "01", "--device", "cpu"]) == 2
+    assert "could not be read (Permission denied); change its rights" in capsys.readouterr().err
+
+
 def test_partial_sets_are_refused(tmp_path):
     for number in range(1810):
         path = tmp_path / f"imagenet_val_50000/n01440764/{number}.JPEG"
@@ -132,3 +158,6 @@ def test_unknown_profile_or_notebook_in_a_notebook_is_named():
         session.start("01", "quick")
     with pytest.raises(ValueError, match="auto, cpu or cuda"):
         session.start("01_sal_mask", "quick", device="cuda:99")
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match="first_seed must be a whole number from 0"):
+            session.start("01_sal_mask", "quick", device="cpu", first_seed=seed)

@@ -1,15 +1,22 @@
 import json
 import os
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
+from saliencylib import stats
 from saliencylib.data.registry import REGISTRY
 from saliencylib.data.states import State
+from saliencylib.lock import alone_in
 from saliencylib.photograph.reading import folder_name, photograph
 from saliencylib.places import ROOT
 from saliencylib.study import claims, plan, run
@@ -37,6 +44,27 @@ def notebooks(tmp_path, monkeypatch):
     for name in ("04_scoreboard", "05_your_own_photograph"):
         write(folder, name, "print(profile)")
     return folder
+
+
+@pytest.fixture
+def copied(notebooks, tmp_path, monkeypatch):
+    """As ``notebooks``, but copied instead of executed; those named in the set that this gives fail."""
+    failing = set()
+
+    def execute(source, target, **options):
+        name = Path(source).stem
+        shutil.copy(source, target)
+        if name in failing:
+            raise PapermillExecutionError(0, 1, name, "Error", "the cause", [])
+        if name in MEASURED:
+            rows = claims.measured_rows(MEASURED[name], stats.exact(True), "nothing", "embedded")
+            path = Path(target).parents[1] / "tables" / f"{name[:2]}_claims.csv"
+            pd.DataFrame(rows, columns=claims.MEASURED_COLUMNS).to_csv(path, index=False)
+
+    monkeypatch.setattr(run.papermill, "execute_notebook", execute)
+    monkeypatch.setattr(run, "notebook_fingerprint", lambda *about: str(about))
+    monkeypatch.setattr(run, "_commit", lambda: "abc")
+    return failing
 
 
 def write(folder, name, code):
@@ -92,14 +120,11 @@ def test_another_parameter_runs_again_and_unknown_ones_are_refused(notebooks, ca
     assert "must be of type int" in capfd.readouterr().err
 
 
-def test_a_lost_output_or_a_damaged_record_is_noticed(notebooks, tmp_path, capfd):
+def test_a_lost_output_is_noticed(notebooks, tmp_path, capfd):
     assert call("--only", "01") == 0
     (tmp_path / "results/quick/tables/01_claims.csv").unlink()
     assert call("--only", "01") == 0
     assert "finished before" not in capfd.readouterr().out
-    (tmp_path / "results/quick/provenance.json").write_text("{half")
-    assert call("--only", "01") == 2
-    assert "provenance.json cannot be read" in capfd.readouterr().err
 
 
 def test_a_results_folder_that_cannot_be_written_is_named(notebooks, tmp_path, monkeypatch, capfd):
@@ -283,3 +308,178 @@ def test_a_cluster_is_named_to_the_notebooks_and_its_progress_is_shown(notebooks
     monkeypatch.setattr(run.cluster, "client_at", {"local:3": client, "tcp://127.0.0.1:9": client}.get)
     assert call("--only", "05", "--fresh", "--dask", "local:3") == 0
     assert "tcp://127.0.0.1:9 done" in capfd.readouterr().err
+
+
+# --- what may be damaged, full, taken or set wrongly --------------------------------------------------------
+
+NO_NOTEBOOK = [b"", b"{half", b"[]", b"{}", b"null", b"\xff", b'{"cells": 3, "nbformat": 4}']
+
+
+@pytest.mark.parametrize("content", [b"", b"{half", b"[]", b'{"05_your_own_photograph": 3}', b"\xff"])
+def test_a_damaged_record_is_made_again(copied, tmp_path, capfd, content):
+    assert call("--only", "01") == 0
+    record = tmp_path / "results/quick/provenance.json"
+    record.write_bytes(content)
+    with pytest.raises(ValueError, match="provenance.json cannot be read"):
+        run.read_record(record.parent)
+    assert call("--only", "01") == 0 and run.read_record(record.parent).keys() == {"01_sal_mask"}
+    assert call("--only", "01") == 0
+    assert capfd.readouterr().out.count("finished before") == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "contents"),
+    [("notebooks/01_sal_mask.ipynb", NO_NOTEBOOK), ("tables/01_claims.csv", [b"", b"a,b\n1,2\n", b"\xff"])],
+)
+def test_a_damaged_output_is_made_again_and_other_notebooks_are_reported_without(
+    copied, tmp_path, capfd, output, contents
+):
+    assert call("--only", "01", "02") == 0
+    path = tmp_path / "results/quick" / output
+    whole = path.read_bytes()
+    for content in contents:
+        path.write_bytes(content)
+        capfd.readouterr()
+        assert call("--only", "02") == 0
+        assert "What holds" in capfd.readouterr().out
+        assert call("--only", "01", "02") == 0 and path.read_bytes() == whole, content
+        assert capfd.readouterr().out.count("finished before") == 1
+
+
+def test_a_damaged_table_is_named(copied, tmp_path, capfd):
+    assert call("--only", "01", "02") == 0
+    (tmp_path / "results/quick/tables/01_claims.csv").write_bytes(b"")
+    assert call("--only", "02") == 0
+    told = capfd.readouterr().out
+    assert "01_claims.csv is damaged" in told and "delete it and run its notebook again" in told
+    with pytest.raises(ValueError, match="01_claims.csv is damaged"):
+        claims.verdicts(tmp_path / "results/quick")
+
+
+def test_a_scoreboard_does_not_judge_what_failed_just_now(copied, tmp_path, capfd):
+    assert call() == 0
+    copied.add("02_shallow_saliency_cnn")
+    assert call("--fresh") == 1
+    told = capfd.readouterr().err
+    assert "FAILED 04_scoreboard: not run, since 02_shallow_saliency_cnn failed" in told
+    assert "01_sal_mask" not in told and "05_your_own" not in told
+
+
+def test_a_scoreboard_alone_reports_what_it_judged(copied, monkeypatch, capfd):
+    for module in (run, plan):
+        monkeypatch.setattr(module, "lacking", lambda names: {})
+    mini = "--profile", "mini", "--schedule", "short", "--only"
+    assert call(*mini, "01") == 0
+    capfd.readouterr()
+    assert call("--only", "04") == 0
+    told = capfd.readouterr().out
+    assert "tables/*_claims.csv: run the notebooks" in told and "no notebook" not in told
+    run.report_run(run.results_root() / "mini-short", ["04_scoreboard"])
+    assert "\nSM-E1, " in capfd.readouterr().out
+    assert call("--only", "05") == 0
+    assert "no notebook" not in capfd.readouterr().out
+
+
+def test_a_run_leaves_the_environment_as_it_was_and_no_cluster_means_none(copied, monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "execute", lambda *args: seen.append(os.environ[run.cluster.VARIABLE]))
+    monkeypatch.setenv(run.cluster.VARIABLE, "tcp://head:8786")
+    monkeypatch.delenv("SALIENCY_FRESH", raising=False)
+    before = dict(os.environ)
+    assert call("--only", "05", "--fresh", "--dask", "") == 0
+    assert os.environ == before and seen == [""]
+
+
+def test_a_second_run_is_refused_while_one_is_at_work_and_a_killed_one_frees_the_folder(
+    copied, tmp_path, capfd
+):
+    folder = tmp_path / "results/quick"
+    folder.mkdir(parents=True)
+    code = "import sys, time\nfrom pathlib import Path\nfrom saliencylib.lock import alone_in\n"
+    code += "with alone_in(Path(sys.argv[1])) as alone:\n    print(alone, flush=True)\n    time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "True\n"
+    assert call("--only", "05") == 2
+    assert "another run is at work in" in capfd.readouterr().err and not (folder / "provenance.json").exists()
+    other.kill()
+    other.communicate()
+    assert call("--only", "05") == 0
+
+
+def test_one_folder_is_held_by_one_at_a_time_and_others_are_free(tmp_path):
+    with alone_in(tmp_path) as first, alone_in(tmp_path) as second, alone_in(tmp_path.parent) as other:
+        assert (first, second, other) == (True, False, True)
+    with pytest.raises(RuntimeError, match="inside"), alone_in(tmp_path):
+        raise RuntimeError("inside")
+    with alone_in(tmp_path) as again:
+        assert again
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["", "quick", "quick/notebooks", "quick/tables", "quick/figures"])
+def test_every_folder_that_cannot_be_written_is_refused_before_anything_runs(copied, tmp_path, capfd, part):
+    blocker = tmp_path / "results" / part
+    blocker.parent.mkdir(parents=True, exist_ok=True)
+    blocker.write_text("a file")
+    assert call("--only", "05") == 2
+    told = capfd.readouterr().err
+    assert "cannot be written (" in told and "set SALIENCY_RESULTS to another folder" in told
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_anything_runs(copied, tmp_path, capfd):
+    (tmp_path / "cache").write_text("a file")
+    assert call("--only", "05", "--fresh") == 2
+    told = capfd.readouterr().err
+    assert "set SALIENCY_CACHE to another folder" in told and (tmp_path / "cache").exists()
+
+
+def test_a_disk_that_fills_up_while_a_notebook_is_stored_fails_it_alone(copied, tmp_path, monkeypatch, capfd):
+    def full(executed, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "store", full)
+        assert call("--only", "01", "05") == 1
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 2 and all("No space left on device" in line for line in told)
+    assert all(line.startswith("FAILED 0") and line.endswith("to another folder") for line in told)
+    assert call("--only", "01", "05") == 0
+
+
+@pytest.mark.parametrize("held", ["", "home", "work", "data"])
+def test_fresh_deletes_no_folder_that_holds_more_than_a_cache(copied, tmp_path, monkeypatch, capfd, held):
+    places = {name: tmp_path / "kept" / name for name in ("home", "work", "data", "cache", "results")}
+    for path in places.values():
+        path.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(places["home"]))
+    monkeypatch.setenv("SALIENCY_DATA", str(places["data"]))
+    monkeypatch.setenv("SALIENCY_CACHE", str(places[held or "cache"]))
+    monkeypatch.chdir(places["work"])
+    (places[held or "cache"] / "letter.txt").write_text("dear")
+    assert call("--only", "05", "--fresh") == (2 if held else 0)
+    assert (places[held or "cache"] / "letter.txt").exists() == bool(held)
+    assert ("set SALIENCY_CACHE to another folder" in capfd.readouterr().err) == bool(held)
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_seconds(copied, tmp_path, monkeypatch):
+    hours = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(run.time, "time", lambda: 3600.0 * next(hours))
+    code = new_code_cell("1", metadata={"papermill": {"duration": -3600.0}})
+    nbformat.write(new_notebook(cells=[new_markdown_cell("## A"), code]), tmp_path / "given.ipynb")
+    assert run.store(tmp_path / "given.ipynb", tmp_path / "stored.ipynb") == {}
+    assert call("--only", "05") == 0
+    assert run.read_record(tmp_path / "results/quick")["05_your_own_photograph"]["seconds"] >= 0
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "9" * 400])
+def test_a_seed_that_no_generator_takes_is_refused(copied, capfd, seed):
+    assert call("--only", "01", "-p", "first_seed", seed) == 2
+    assert "first_seed must be from 0 to 4,294,967,295" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["SALIENCY_DATA", "SALIENCY_CACHE", "SALIENCY_RESULTS"])
+@pytest.mark.parametrize("arguments", [["--only", "05"], ["photo", "coffee"]])
+def test_a_path_that_is_not_utf_8_is_refused(copied, tmp_path, monkeypatch, capfd, variable, arguments):
+    monkeypatch.setenv(variable, os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    assert run.main(arguments) == 2
+    assert f"is not UTF-8, as notebooks are; set {variable} to another" in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import time
@@ -28,8 +29,13 @@ class _Retry(Exception):
 
 
 def mirrored(url: str) -> str:
-    """The address to ask: with ``$SALIENCY_MIRROR`` set, its own host in place of https://."""
+    """The address to ask: with ``$SALIENCY_MIRROR`` set, its own host in place of https://.
+
+    Raises DataNotFound when that is no address of a host.
+    """
     mirror = os.environ.get("SALIENCY_MIRROR", "").rstrip("/")
+    if mirror and not re.match(r"https?://[^/]", mirror):
+        raise DataNotFound(f"SALIENCY_MIRROR is {mirror!r}; set it to an address such as http://HOST.")
     return f"{mirror}/{url.partition('://')[2]}" if mirror else url
 
 

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
+from urllib.error import URLError
 
 import nbformat
 import pandas as pd
@@ -125,9 +126,10 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
             )
         kind = type(ast.literal_eval(known[name]["default"]))
         try:
-            values[name] = kind(text)
+            values[name] = kind(text.encode().decode())
         except ValueError as error:
-            raise ValueError(f"parameter {name} must be of type {kind.__name__}, not {text!r}") from error
+            wanted = "UTF-8 text" if kind is str else f"of type {kind.__name__}"
+            raise ValueError(f"parameter {name} must be {wanted}, not {text!r}") from error
         if name == "first_seed" and not 0 <= values[name] <= plan.LAST_SEED:
             raise ValueError(f"parameter {name} must be from 0 to {plan.LAST_SEED:,}, not {text}")
     return values
@@ -418,7 +420,13 @@ def _download(jobs: list[plan.Job]) -> None:
         raise error
     for job in jobs:
         for classifier in SETTINGS[job.notebook][job.folder].get("classifiers", ()):
-            load_classifier(classifier, download=True)
+            try:
+                load_classifier(classifier, download=True)
+            except URLError as error:
+                raise ValueError(
+                    f"the weights of {classifier} could not be fetched ({error.reason}): check the network "
+                    "and call again"
+                ) from error
 
 
 def _device_text(device: torch.device) -> str:

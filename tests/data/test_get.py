@@ -621,6 +621,12 @@ def test_an_empty_folder_of_archives_is_refused(capsys):
     assert "give the folder that holds the archives" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("mirror", ["nonsense", "ftp://host", "http://", "/a/folder"])
+def test_a_mirror_that_is_no_host_is_named(no_toys, root, monkeypatch, capsys, mirror):
+    monkeypatch.setenv("SALIENCY_MIRROR", mirror)
+    assert "set it to an address such as http://HOST." in refused(capsys, "toys") and remains(root) == []
+
+
 @pytest.mark.parametrize("arguments", [["--list"], ["--verify"], ["osie", "--accept-terms"]])
 def test_a_data_root_without_rights_is_named(root, monkeypatch, capsys, arguments):
     def refuse(path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import nbformat
 import pandas as pd
@@ -475,6 +476,28 @@ def test_a_clock_that_is_set_back_gives_no_negative_seconds(copied, tmp_path, mo
 def test_a_seed_that_no_generator_takes_is_refused(copied, capfd, seed):
     assert call("--only", "01", "-p", "first_seed", seed) == 2
     assert "first_seed must be from 0 to 4,294,967,295" in capfd.readouterr().err
+
+
+def test_a_photograph_whose_name_is_not_utf_8_is_refused_as_a_parameter(copied, capfd):
+    code = new_code_cell('photograph = "coffee"', metadata={"tags": ["parameters"]})
+    path = run.NOTEBOOK_FOLDER / "05_your_own_photograph.ipynb"
+    nbformat.write(new_notebook(cells=[code]), path)
+    assert call("--only", "05", "-p", "photograph", os.fsdecode(b"caf\xe9.jpg")) == 2
+    assert "parameter photograph must be UTF-8 text, not 'caf" in capfd.readouterr().err
+
+
+def test_weights_that_cannot_be_fetched_are_named(copied, tmp_path, monkeypatch, capfd):
+    def unreachable(name, download):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(run, "obtain", lambda names: {})
+    for module in (run, plan):
+        monkeypatch.setattr(module, "lacking", lambda names: {})
+    monkeypatch.setattr(run, "load_classifier", unreachable)
+    paper = ["--profile", "paper", "--schedule", "short", "--device", "cpu", "--only", "03"]
+    assert run.main([*paper, "--download"]) == 2
+    told = capfd.readouterr().err
+    assert "weights of vgg16 could not be fetched (Name or service not known): check the network" in told
 
 
 @pytest.mark.parametrize("variable", ["SALIENCY_DATA", "SALIENCY_CACHE", "SALIENCY_RESULTS"])

@@ -26,6 +26,7 @@ from saliencylib.data import build_official, downloads, get, states
 from saliencylib.data.archives import members_of
 from saliencylib.data.manifest import difference, listed_in, manifest_of
 from saliencylib.data.registry import REGISTRY, DataInvalid, DataNotFound, DataSet, Source
+from saliencylib.lock import alone_in
 from saliencylib.places import ROOT
 from saliencylib.study.report import report_parts, updated
 
@@ -619,6 +620,13 @@ def test_an_empty_folder_of_archives_is_refused(capsys):
     with pytest.raises(SystemExit):
         get.main(["toys", "--from", ""])
     assert "give the folder that holds the archives" in capsys.readouterr().err
+
+
+def test_a_second_call_is_refused_while_one_is_at_work(no_toys, root, capsys):
+    root.mkdir()
+    with alone_in(root) as alone:
+        assert alone and "is at work in" in refused(capsys, "toys", status=2) and remains(root) == []
+    assert get.main(["toys"]) == 0
 
 
 @pytest.mark.parametrize("mirror", ["nonsense", "ftp://host", "http://", "/a/folder"])

@@ -68,8 +68,8 @@ def copied(notebooks, tmp_path, monkeypatch):
     return failing
 
 
-def write(folder, name, code):
-    parameters = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+def write(folder, name, code, declared=PARAMETERS):
+    parameters = new_code_cell(declared, metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     cells = [parameters, new_markdown_cell("## The result"), new_code_cell(code)]
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
@@ -479,9 +479,7 @@ def test_a_seed_that_no_generator_takes_is_refused(copied, capfd, seed):
 
 
 def test_a_photograph_whose_name_is_not_utf_8_is_refused_as_a_parameter(copied, capfd):
-    code = new_code_cell('photograph = "coffee"', metadata={"tags": ["parameters"]})
-    path = run.NOTEBOOK_FOLDER / "05_your_own_photograph.ipynb"
-    nbformat.write(new_notebook(cells=[code]), path)
+    write(run.NOTEBOOK_FOLDER, "05_your_own_photograph", "print(photograph)", 'photograph = "coffee"')
     assert call("--only", "05", "-p", "photograph", os.fsdecode(b"caf\xe9.jpg")) == 2
     assert "parameter photograph must be UTF-8 text, not 'caf" in capfd.readouterr().err
 

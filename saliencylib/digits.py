@@ -15,6 +15,7 @@ from skimage.color import gray2rgb, hsv2rgb
 from skimage.transform import resize
 from sklearn.datasets import load_digits
 
+from saliencylib.inputs import check_count, check_seed
 from saliencylib.saliency import centre_gaussian
 from saliencylib.study.keep import kept
 
@@ -55,14 +56,14 @@ def cluttered_digits(
     "swapped" (class c lies on the background that "tied" gives to class c + 1). The digits, their colours
     and places do not depend on this choice, so the three kinds can be compared image by image.
 
-    Raises ValueError for an unknown split or kind of background, or a count below 1.
+    Raises ValueError for an unknown split or kind of background, a count below 1 or a negative seed.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
     if backgrounds not in ("random", "tied", "swapped"):
         raise ValueError(f"backgrounds must be 'random', 'tied' or 'swapped', not {backgrounds!r}")
-    if count < 1:
-        raise ValueError(f"count must be at least 1, not {count}")
+    check_count("count", count)
+    check_seed("seed", seed)
     arrays = _drawn(count, seed, split, backgrounds)
     points = arrays.pop("points").astype(np.float64)
     return DigitSet(**arrays, x=list(points[:, :, 0]), y=list(points[:, :, 1]))

@@ -21,7 +21,7 @@ from skimage.color import rgb2gray
 from skimage.transform import resize
 from torch import Tensor
 
-from saliencylib.inputs import finite_map, rgb_image
+from saliencylib.inputs import check_number, finite_map, rgb_image
 
 STYLE = Path(__file__).with_name("saliency.mplstyle")
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -77,8 +77,7 @@ def show(
     (bilinear), with a warning where the shapes say that it belongs to a cut of the photograph. ``opacity``,
     in [0, 1], is the map's. Raises ValueError for a map with NaN or infinity, and for another opacity.
     """
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must lie in [0, 1], not {opacity}")
+    check_number("opacity", opacity, 0, 1)
     values, pixels = finite_map(map), rgb_image(photograph)
     height, width = pixels.shape[:2]
     if abs(values.shape[0] * width / (values.shape[1] * height) - 1) > 0.05:

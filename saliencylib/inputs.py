@@ -8,6 +8,8 @@ wanted.
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 
 Images = Tensor | np.ndarray
 FLOATING = (np.float16, np.float32, np.float64)
+TORCH_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MOST_SEED = 2**32 - 1
 FAR_OUT = 10  # times the largest standardised value of a picture: beyond lie images that are not standardised
 NO_GRADIENT = (
     "no gradient leads from the logits back to the images: a part of the network runs under torch.no_grad(), "
@@ -24,9 +28,90 @@ NO_GRADIENT = (
 )
 
 
+# ------------------------------------------------------------------------------------------- numbers
+
+
+def check_count(name: str, value: object, least: int = 1, most: float = math.inf) -> None:
+    """ValueError unless a value is a whole number from ``least`` to ``most``."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (whole and least <= value <= most):
+        upper = f" and at most {most}" if most < math.inf else ""
+        raise ValueError(f"{name} must be a whole number of at least {least}{upper}, not {value!r}")
+
+
+def check_seed(name: str, value: object) -> None:
+    """ValueError unless a value is a seed that NumPy and torch both take, 0 to 2**32 - 1."""
+    check_count(name, value, 0, MOST_SEED)
+
+
+def check_number(
+    name: str, value: object, low: float = -math.inf, high: float = math.inf, *, above: bool = False
+) -> None:
+    """ValueError unless a value is a finite number from ``low`` (with ``above``: above it) to ``high``."""
+    number = isinstance(value, Real) and not isinstance(value, bool | np.bool_) and math.isfinite(value)
+    if not (number and low <= value <= high and not (above and value == low)):
+        lower = f" {'above' if above else 'of at least'} {low:g}" if low > -math.inf else ""
+        upper = f"{' and' if lower else ' of'} at most {high:g}" if high < math.inf else ""
+        raise ValueError(f"{name} must be a finite number{lower}{upper}, not {value!r}")
+
+
+def check_shape(shape: object) -> None:
+    """ValueError unless this is the height and width of a map of at least one pixel."""
+    if not (isinstance(shape, Sequence | np.ndarray) and len(shape) == 2):
+        raise ValueError(f"shape must be (H, W), the height and width of a map in pixels, not {shape!r}")
+    for side in shape:
+        check_count("a side of the shape (H, W)", side)
+
+
+# ------------------------------------------------------------------------------------------- arrays
+
+
 def as_array(values: object) -> np.ndarray:
-    """A tensor of any device, with or without a graph, or whatever NumPy takes, as an array."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    """A tensor of any device, with or without a graph, or whatever NumPy takes, as an array of real numbers.
+
+    Raises ValueError for anything else: text, complex numbers, lists of unequal lengths, masked values, and
+    a tensor on the device "meta".
+    """
+    if isinstance(values, str | bytes | PathLike):
+        raise ValueError(
+            f"need an array or a tensor of real numbers, not {values!r}: PIL.Image.open reads a picture"
+        )
+    if isinstance(values, Tensor):
+        tensor = _stored(values).detach().cpu()
+        narrow = tensor.is_floating_point() and tensor.dtype not in TORCH_FLOATING[2:]
+        return (tensor.float() if narrow and tensor.dtype != torch.float16 else tensor).numpy()
+    try:
+        array = np.asarray(values)
+        if array.dtype == object and values is not None:
+            array = array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values).__name__
+        raise ValueError(f"a {kind} cannot be read as one array of real numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        found = type(values).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
+        raise ValueError(f"need an array or a tensor of real numbers, not {found}")
+    if np.ma.is_masked(values):
+        raise ValueError("a masked array has places without a value: give them one by its method filled")
+    return array
+
+
+def as_tensor(values: object) -> Tensor:
+    """A tensor as it is, but dense, or what ``as_array`` reads as one; ValueError as there."""
+    if isinstance(values, Tensor):
+        return _stored(values)
+    array = as_array(values)
+    if array.dtype.kind == "f" and array.dtype not in FLOATING:
+        array = array.astype(np.float64)
+    elif array.dtype.kind == "u" and array.dtype != np.uint8:  # torch can hardly do anything with these
+        array = array.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape))
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """A tensor with a value in every place; ValueError for one without any."""
+    if tensor.is_meta:
+        raise ValueError('a tensor on the device "meta" holds no values: make it on the CPU or on a GPU')
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 def finite_map(map: np.ndarray | Tensor) -> np.ndarray:
@@ -39,6 +124,45 @@ def finite_map(map: np.ndarray | Tensor) -> np.ndarray:
     return map
 
 
+def as_mask(mask: object, name: str = "a mask") -> np.ndarray:
+    """A mask as a bool array; 0 and 1 count as False and True. Raises ValueError for other values.
+
+    ``name`` is what that calls it.
+    """
+    array = as_array(mask)
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{name} holds True and False, or 1 and 0, alone: compare values with a threshold")
+    return array.astype(bool, copy=False)
+
+
+# ------------------------------------------------------------------------------------------- pictures
+
+
+def rgb_picture(picture: Image.Image | np.ndarray | Tensor) -> Image.Image:
+    """A PIL picture of 8 bits as it is, its file read; any other as RGB, as ``rgb_image`` reads it.
+
+    Raises ValueError as that does, and where the file cannot be read.
+    """
+    if isinstance(picture, Image.Image) and not _is_deep(picture):
+        return _loaded(picture)
+    return Image.fromarray(np.uint8(np.round(255 * rgb_image(picture))))
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    """Whether a picture has more than 8 bits a channel."""
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;")
+
+
+def _loaded(picture: Image.Image) -> Image.Image:
+    """The picture with its file read, which Pillow puts off until pixels are needed."""
+    try:
+        picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        file = getattr(picture, "filename", "") or "the picture"
+        raise ValueError(f"{file} cannot be read to its end ({error}): give a whole copy") from error
+    return picture
+
+
 def rgb_image(image: np.ndarray | Tensor | Image.Image) -> np.ndarray:
     """One photograph as (H, W, 3) float64 in [0, 1].
 
@@ -47,7 +171,7 @@ def rgb_image(image: np.ndarray | Tensor | Image.Image) -> np.ndarray:
     is read by its own mode. Anything else raises ValueError: another shape or type, no pixel, NaN, values
     outside 0..1.
     """
-    if isinstance(image, Image.Image) and image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+    if isinstance(image, Image.Image) and not _is_deep(_loaded(image)):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     image = as_array(image)
     if image.ndim == 2:
@@ -68,12 +192,28 @@ def rgb_image(image: np.ndarray | Tensor | Image.Image) -> np.ndarray:
 # ------------------------------------------------------------------------------------------- networks
 
 
+def check_network(network: object) -> None:
+    """ValueError unless this is a network of torch whose weights have values."""
+    if not isinstance(network, nn.Module):
+        name = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
+        raise ValueError(
+            f"need a network, an instance of torch.nn.Module, not {name}; load_classifier gives one by name"
+        )
+    if any(weight.is_meta for weight in (*network.parameters(), *network.buffers())):
+        raise ValueError(
+            'weights of the network lie on the device "meta", which holds no values: load them on the CPU '
+            "or a GPU"
+        )
+
+
 def image_batch(images: Images, network: nn.Module) -> Tensor:
     """Images as a tensor (N, C, H, W), of the values, type and device that they have.
 
     (N, H, W, C) is turned where its last axis alone has the channels that the network's first convolution
-    takes. Raises ValueError for anything else, and for types other than uint8 and floating point.
+    takes. Raises ValueError for anything else, for types other than uint8 and floating point, and for what
+    ``check_network`` refuses.
     """
+    check_network(network)
     channels = _channels(network) or 3
     wanted = f"need images (N, {channels}, H, W), a tensor or an array"
     if not isinstance(images, Tensor | np.ndarray):
@@ -84,10 +224,11 @@ def image_batch(images: Images, network: nn.Module) -> Tensor:
     if isinstance(images, np.ndarray) and images.dtype.kind in "fu":
         images = images.astype(images.dtype.newbyteorder("="))  # a copy, in the order that torch reads
         images = torch.from_numpy(images) if images.dtype in (np.uint8, *FLOATING) else images
-    if isinstance(images, np.ndarray) or not (images.is_floating_point() or images.dtype == torch.uint8):
+    if isinstance(images, np.ndarray) or images.dtype not in (torch.uint8, *TORCH_FLOATING):
         raise ValueError(
             f"images must be floating point, as the network takes them, or uint8, not {images.dtype}"
         )
+    images = _stored(images)
     if images.ndim == 4 and images.shape[1] != channels == images.shape[3]:
         images = images.permute(0, 3, 1, 2)
     if images.ndim != 4 or not images.numel():
@@ -148,12 +289,14 @@ def saliency_input(maps: Images, images: Tensor, training: bool) -> Tensor:
     Raises ValueError for another shape, and for NaN or values outside [0, 1]. As with the images of
     ``network_input``, maps on a GPU or in training are not looked at.
     """
-    maps = torch.as_tensor(maps)
+    maps = as_tensor(maps)
     if maps.ndim == 4 and maps.shape[1] == 1:
         maps = maps[:, 0]
-    if maps.ndim != 3:
+    if maps.ndim != 3 or maps.is_complex():
         one = "; a single map is saliency[None]" if maps.ndim == 2 else ""
-        raise ValueError(f"need saliency maps (N, H, W) in [0, 1], not shape {tuple(maps.shape)}{one}")
+        raise ValueError(
+            f"need saliency maps (N, H, W) in [0, 1], not {maps.dtype} of shape {tuple(maps.shape)}{one}"
+        )
     if maps.device.type == "cpu" and not training and maps.numel():
         low, high = (float(value) for value in maps.detach().aminmax())
         if not (low >= 0 and high <= 1):
@@ -169,18 +312,41 @@ def outside_inference(tensor: Tensor) -> Tensor:
 
 def target_classes(target: int | Sequence[int] | Tensor | np.ndarray, count: int) -> Tensor:
     """One class index an image, (count,), from one for all or one an image; ValueError for other forms."""
-    classes = torch.as_tensor(target)
-    whole = not classes.is_floating_point() and classes.dtype != torch.bool
-    if not whole or classes.shape not in ((), (1,), (count,)):
+    classes = _whole_numbers(target, f"need one class index for all or one for each of {count} images")
+    if classes.shape not in ((), (1,), (count,)):
         raise ValueError(
-            f"need one class index for all or one for each of {count} images, as whole numbers, "
-            f"not {classes.dtype} of shape {tuple(classes.shape)}"
+            f"need one class index for all or one for each of {count} images, not {classes.dtype} of shape "
+            f"{tuple(classes.shape)}"
         )
     return classes.expand(count)
 
 
-def answer_of(network: nn.Module, images: Tensor) -> object:
-    """What the network answers to images; ValueError with their shape where it fails on them."""
+def classes_each(classes: Sequence[Sequence[int]] | Tensor | np.ndarray, count: int) -> Tensor:
+    """Class indices (count, K), K of them an image and at least one; ValueError for other forms."""
+    classes = _whole_numbers(classes, f"need class indices ({count}, K)")
+    if classes.ndim != 2 or len(classes) != count or not classes.numel():
+        raise ValueError(f"need classes ({count}, K), K of them an image, not shape {tuple(classes.shape)}")
+    return classes
+
+
+def _whole_numbers(values: object, wanted: str) -> Tensor:
+    """Values as an int64 tensor; ValueError that begins with what is ``wanted`` for other than whole ones."""
+    try:
+        numbers = as_tensor(values)
+    except ValueError as error:
+        raise ValueError(f"{wanted}, as whole numbers: {error}") from error
+    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
+        raise ValueError(f"{wanted}, as whole numbers, not {numbers.dtype}; names have one in model.classes")
+    return numbers.long()
+
+
+def answer_of(
+    network: nn.Module, images: Tensor, name: str = "the network", inputs: str = "images"
+) -> object:
+    """What a network answers to images; ValueError with their shape where it fails on them.
+
+    ``name`` is what that calls the network, ``inputs`` what it calls the images.
+    """
     try:
         return network(images)
     except torch.OutOfMemoryError:
@@ -192,7 +358,7 @@ def answer_of(network: nn.Module, images: Tensor) -> object:
         takes = f" (its first convolution takes {channels} channels)" if channels else ""
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"the network fails on images of shape {tuple(images.shape)}{takes}: {reason}"
+            f"{name} fails on {inputs} of shape {tuple(images.shape)}{takes}: {reason}"
         ) from error
 
 
@@ -212,6 +378,11 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
         raise ValueError(
             f"the network must answer with logits (N, classes), alone, first of a tuple or as "
             f'"logits" of a dictionary, not with {form}'
+        )
+    if logits.device.type == "cpu" and logits.isnan().any():
+        raise ValueError(
+            "the network answers to finite images with NaN: its weights or its BatchNorm's statistics hold "
+            "NaN or infinity, or leave the range of their type; train or load it again"
         )
     if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
         raise ValueError(NO_GRADIENT)

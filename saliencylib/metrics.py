@@ -20,21 +20,28 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
+from torch import Tensor
 
-from saliencylib.inputs import as_array, finite_map
+from saliencylib.inputs import as_array, check_count, check_number, check_shape, finite_map
 
 Points = tuple[np.ndarray, np.ndarray]
 MAP_METRICS = ("cc", "sim", "kl")
 FIXATION_METRICS = ("nss", "auc_judd", "auc_borji", "auc_shuffled")
 METRICS = (*MAP_METRICS, *FIXATION_METRICS, "information_gain")
+SMALLEST_STEP = 1e-6  # a million thresholds
+WIDEST = 1e6  # pixels of a Gaussian's deviation, for which its window still fits a memory
 EPSILON = np.finfo(np.float64).eps  # what MATLAB's code adds before it divides or takes a logarithm
 
 
 def fixation_density(x: np.ndarray, y: np.ndarray, shape: tuple[int, int], sigma: float) -> np.ndarray:
     """The fixations as a smooth map: counts a pixel under a Gaussian of ``sigma`` pixels (cut at 4 sigma).
 
-    Returns (H, W) float32 with peak 1, or zeros where there are no fixations.
+    ``sigma`` may be one for both axes or (down, across). Returns (H, W) float32 with peak 1, or zeros where
+    there are no fixations. Raises ValueError for another shape than (H, W), and for a negative or NaN sigma.
     """
+    check_shape(shape)
+    for deviation in np.broadcast_to(sigma, 2):
+        check_number("sigma", deviation, 0, WIDEST)
     counts = np.bincount(_pixels(x, y, shape), minlength=shape[0] * shape[1]).reshape(shape)
     density = gaussian_filter(counts.astype(np.float64), sigma, mode="constant", truncate=4.0)
     return (density / max(density.max(), EPSILON)).astype(np.float32)
@@ -137,6 +144,13 @@ def auc_shuffled(
     every image then earns nothing.
     """
     map = _checked(map)
+    others = None if others is None else list(others)
+    if others is None or not all(
+        len(points) == 2 and np.ndim(points[0]) and np.ndim(points[1]) for points in others
+    ):
+        raise ValueError(
+            "others must hold one (x, y) an image, each of two arrays of positions: [(x, y), ...]"
+        )
     pool = [_pixels(*points, map.shape) for points in others]
     pool = np.concatenate(pool) if pool else np.empty(0, np.int64)
     return _auc(map, _pixels(x, y, map.shape), pool, splits, step, rng)
@@ -184,7 +198,9 @@ def score(
     """
     if fixations is None and truths is None:
         raise ValueError("score needs fixations, truths or both")
-    for argument, given in (("fixations", fixations), ("truths", truths), ("names", names)):
+    for argument, given in (("maps", maps), ("fixations", fixations), ("truths", truths), ("names", names)):
+        if not hasattr(given, "__len__") and (given is not None or argument == "maps"):
+            raise ValueError(f"{argument} must be a list or an array, one entry an image, not {given!r}")
         if given is not None and len(given) != len(maps):
             raise ValueError(f"{len(maps)} maps, but {len(given)} {argument}")
     maps = [as_array(map) for map in maps]
@@ -193,10 +209,12 @@ def score(
     if fixations is not None:
         fixations = [_points(points, map.shape) for points, map in zip(fixations, maps, strict=True)]
     possible = _possible(fixations, truths, sigma, baseline)
-    metrics = possible if metrics is None else tuple(metrics)
+    metrics = possible if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    if others is not None:
+        check_count("others", others)
     if impossible := [name for name in metrics if name not in possible]:
         raise ValueError(f"cannot compute {impossible} from these arguments; possible are {list(possible)}")
-    generators = np.random.default_rng(0 if rng is None else rng).spawn(len(maps))
+    generators = _generator(rng).spawn(len(maps))
     rows = []
     for i, map in enumerate(maps):
         x, y = fixations[i] if fixations is not None else (None, None)
@@ -262,14 +280,16 @@ def _auc(
     from the multinomial distribution (hypergeometric without replacement) over the levels. That is the
     distribution of the published loop, at the cost of a dozen numbers a split instead of one a fixation.
     """
-    rng = np.random.default_rng(0 if rng is None else rng)
+    if splits is not None:
+        check_count("splits", splits)
+    if step is not None:
+        check_number("step", step, SMALLEST_STEP, 1)
+    rng = _generator(rng)
     count = fixated.size if pool is None else min(fixated.size, pool.size)
     if not count:
         return float("nan")
     if step is None:
         return _auc_continuous(map.ravel(), fixated, pool, splits, count, rng)
-    if not 0 < step <= 1:
-        raise ValueError(f"step must lie in (0, 1], not {step}")
     size = int(1 / step + 1e-9) + 1
     positives = np.bincount(_levels(map, fixated, step), minlength=size) / fixated.size
     share_above = 1 - np.cumsum(positives) + positives / 2
@@ -281,6 +301,12 @@ def _auc(
     else:
         draws = rng.multivariate_hypergeometric(negatives, count, size=splits)
     return float((draws @ share_above).mean() / count)
+
+
+def _generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+    if not isinstance(rng, np.random.Generator | None):
+        check_count("rng, as a seed,", rng, 0)
+    return np.random.default_rng(0 if rng is None else rng)
 
 
 def _auc_continuous(
@@ -340,6 +366,8 @@ def _points(fixations: object, shape: tuple[int, int]) -> Points:
         if len(fixations) != 2:
             raise ValueError(f"fixations are a tuple of {len(fixations)}: {wanted}")
         return tuple(np.atleast_1d(as_array(positions)) for positions in fixations)
+    if not isinstance(fixations, Sequence | np.ndarray | Tensor | pd.DataFrame):
+        raise ValueError(f"fixations are a {type(fixations).__name__}: {wanted}")
     sizes = [as_array(positions).size for positions in fixations[:2]]
     if len(fixations) == 2 and sizes[0] != sizes[1]:
         raise ValueError(f"{sizes[0]} x positions, but {sizes[1]} y positions")
@@ -362,7 +390,7 @@ def _points(fixations: object, shape: tuple[int, int]) -> Points:
 
 def _pixels(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Flat pixel index of every fixation."""
-    x, y = (np.asarray(as_array(positions), dtype=np.float64).ravel() for positions in (x, y))
+    x, y = (as_array(positions).astype(np.float64, copy=False).ravel() for positions in (x, y))
     if x.size != y.size:
         raise ValueError(f"{x.size} x positions, but {y.size} y positions")
     inside = (x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0])

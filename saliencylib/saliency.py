@@ -30,8 +30,9 @@ from scipy.spatial.distance import cdist
 from skimage.color import rgb2gray, rgb2lab
 from skimage.segmentation import felzenszwalb
 from skimage.transform import resize
+from torch import Tensor
 
-from saliencylib.inputs import rgb_image
+from saliencylib.inputs import as_array, check_count, check_number, check_shape, rgb_image
 from saliencylib.study.keep import kept, side_by_side
 
 BINS = 12  # colour bins a channel
@@ -61,6 +62,8 @@ def region_contrast(image: np.ndarray, min_region: int | None = None) -> np.ndar
     in the released code; with one colour, or one region, it is zero.
     """
     rgb = rgb_image(image)
+    if min_region is not None:
+        check_count("min_region", min_region)
     palette = _quantise(rgb)
     colours = len(palette.count)
     if colours <= 2:
@@ -144,8 +147,8 @@ def alpha_matte(image: np.ndarray, seed_share: float = 0.07, border: int = 3) ->
     seed_share: in (0, 1]. border: at least 1. Other values raise ValueError.
     Returns the map, (H, W) float32 in [0, 1]; zero without foreground seeds (one colour, or no pixel inside).
     """
-    if not 0 < seed_share <= 1 or border < 1:
-        raise ValueError(f"seed_share must be in (0, 1] and border at least 1, got {seed_share} and {border}")
+    check_number("seed_share", seed_share, 0, 1, above=True)
+    check_count("border", border)
     rgb = rgb_image(image)
     foreground, background = alpha_seeds(rgb, seed_share, border)
     alpha = foreground.astype(np.float64).ravel()
@@ -180,8 +183,11 @@ def alpha_seeds(
 def centre_gaussian(shape: tuple[int, int], sigma: float | tuple[float, float]) -> np.ndarray:
     """A Gaussian (H, W) float64 with peak 1 in the centre: what a map looks like that has not seen the image.
 
-    ``sigma`` in pixels, one for both axes or (down, across).
+    ``sigma`` in pixels, one for both axes or (down, across). Raises ValueError unless it is above 0.
     """
+    check_shape(shape)
+    for deviation in np.broadcast_to(sigma, 2):
+        check_number("sigma", deviation, 0, above=True)
     y, x = (
         np.linspace(-1, 1, side) * ((side - 1) / 2 / deviation)
         for side, deviation in zip(shape, np.broadcast_to(sigma, 2), strict=True)
@@ -206,15 +212,20 @@ def map_stack(images: np.ndarray | Sequence[np.ndarray], method: str) -> np.ndar
     name in METHODS. Returns (N, H, W) float32, multiples of 1/255, or a list of (H, W) where sizes differ.
     Raises ValueError for an unknown method, and for a bad image, naming its number.
     """
-    if method not in METHODS:
+    if method not in tuple(METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if isinstance(images, Tensor):
+        images = as_array(images)
     if isinstance(images, np.ndarray):
         if images.ndim != 4:
             raise ValueError(f"images must be (N, H, W, 3) or a list, got an array of shape {images.shape}")
         if not len(images):
             return np.zeros(images.shape[:3], np.float32)
+    elif not isinstance(images, Sequence):
+        raise ValueError(f"images must be (N, H, W, 3) or a list, not a {type(images).__name__}")
     starts = range(0, len(images), CHUNK)
-    chunks = [(list(images[start : start + CHUNK]), method, start) for start in starts]
+    images = [as_array(image) if isinstance(image, Tensor) else image for image in images]
+    chunks = [(images[start : start + CHUNK], method, start) for start in starts]
     if method == "alpha" and len(chunks) > 1:
         for name in PYMATTING:  # compiled here once, not in every process
             _pymatting(name)

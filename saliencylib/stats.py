@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from saliencylib.inputs import as_array, as_mask, check_count, check_number, check_seed
+
 ENOUGH_SEEDS = 20
 LEAST_FOR_T = 3  # two values have an interval, but at 12.7 standard errors it tells nobody anything
 
@@ -90,7 +92,7 @@ def paired_difference(
     a: np.ndarray, b: np.ndarray, unit: str = "seeds", limits: tuple[float, float] | None = None
 ) -> Estimate:
     """Mean of ``a - b`` over pairs (n,), with Student's t interval and paired t test."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
+    a, b = _numbers(a), _numbers(b)
     if a.shape != b.shape:
         raise ValueError(f"pairs need equal shapes, not {a.shape} and {b.shape}")
     return mean_interval(a - b, unit, limits)
@@ -109,6 +111,8 @@ def bootstrap_interval(
     values have the ``limits`` of what is possible for an interval, and no p.
     """
     values = _checked(values)
+    check_seed("seed", seed)
+    check_count("resamples", resamples, 100)
     if _spread(values) == 0:
         return _by_t(float(values.mean()), 0.0, math.inf, len(values), unit, limits)
     rng = np.random.default_rng(seed)
@@ -151,7 +155,7 @@ def two_way_interval(
     variance plus the images' and Satterthwaite's degrees of freedom. ``n`` counts seeds; the unit names the
     images.
     """
-    values = np.asarray(values, float)
+    values = _numbers(values)
     if values.ndim != 2:
         raise ValueError(f"need values of shape (seeds, images), not {values.shape}")
     mean, (seeds, images) = float(_checked(values).mean()), values.shape
@@ -174,6 +178,8 @@ def rank_correlation(a: np.ndarray, b: np.ndarray, unit: str, seed: int = 0, dra
     nothing bounds it, and where one side is constant it is 0 (and nothing bounds it).
     """
     a, b = stats.rankdata(_checked(a)), stats.rankdata(_checked(b))
+    if len(a) != len(b):
+        raise ValueError(f"pairs need equal lengths, not {len(a)} and {len(b)}")
     if len(a) < 4 or not _spread(a) or not _spread(b):
         varies = len(a) > 1 and _spread(a) and _spread(b)
         return Estimate(float(np.corrcoef(a, b)[0, 1]) if varies else 0.0, -1.0, 1.0, len(a), unit=unit)
@@ -200,6 +206,8 @@ def fisher_interval(correlation: float, n: int) -> tuple[float, float]:
 
 def power(sd: float, n: int, effect: float) -> float:
     """Chance that a two-sided t test at 5 % over n pairs, of standard deviation ``sd``, sees an effect."""
+    check_number("sd", sd, 0, above=True)
+    check_count("n", n, 2)
     shift, edge = effect / sd * math.sqrt(n), stats.t.ppf(0.975, n - 1)
     return float(stats.nct.sf(edge, n - 1, shift) + stats.nct.cdf(-edge, n - 1, shift))
 
@@ -210,7 +218,7 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> Estimate:
     The interval is Agresti and Min's (2005): half an observation is added to each cell. The p value is the
     exact binomial one over the images that changed (McNemar 1947).
     """
-    before, after = np.asarray(before, bool), np.asarray(after, bool)
+    before, after = as_mask(before, "each of before and after"), as_mask(after, "each of before and after")
     if before.shape != after.shape or before.ndim != 1 or not len(before):
         raise ValueError(f"need two equal vectors of at least one image, not {before.shape}, {after.shape}")
     gained, lost, n = int((after & ~before).sum()), int((before & ~after).sum()), len(before)
@@ -224,7 +232,9 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> Estimate:
 
 def holm(p_values: np.ndarray) -> np.ndarray:
     """p values (n,) adjusted by Holm's method (1979); NaN entries stay NaN and do not count."""
-    p_values = np.asarray(p_values, float)
+    p_values = _numbers(p_values)
+    if p_values.ndim != 1 or not (np.isnan(p_values) | ((p_values >= 0) & (p_values <= 1))).all():
+        raise ValueError("p values are one row of numbers from 0 to 1, or NaN where there is none")
     adjusted = np.full_like(p_values, np.nan)
     known = np.flatnonzero(~np.isnan(p_values))
     order = known[np.argsort(p_values[known], kind="stable")]
@@ -256,10 +266,15 @@ def _by_resamples(mean: float, means: np.ndarray, n: int, unit: str) -> Estimate
     return Estimate(mean, float(low), float(high), n, float(p), unit, float(means.std(ddof=1)))
 
 
+def _numbers(values: object) -> np.ndarray:
+    return as_array(values).astype(float)
+
+
 def _checked(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, float).ravel()
+    values = _numbers(values).ravel()
     if not len(values):
         raise ValueError("no values to average")
-    if np.isnan(values).any():
-        raise ValueError(f"{int(np.isnan(values).sum())} of {len(values)} values are NaN")
+    if not np.isfinite(values).all():
+        wrong = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{wrong} of {len(values)} values are NaN or infinite: leave out what they are of")
     return values

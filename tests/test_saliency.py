@@ -195,9 +195,11 @@ def test_alpha_holds_its_seeds(share, border):
     assert (alpha[foreground] == 1).all() and (alpha[background] == 0).all()
 
 
-@pytest.mark.parametrize(("share", "border"), [(0, 3), (1.5, 3), (0.07, 0)])
-def test_alpha_refuses_wrong_seeds(share, border):
-    with pytest.raises(ValueError, match="seed_share must be in"):
+@pytest.mark.parametrize(
+    ("share", "border", "wrong"), [(0, 3, "seed_share"), (1.5, 3, "seed_share"), (0.07, 0, "border")]
+)
+def test_alpha_refuses_wrong_seeds(share, border, wrong):
+    with pytest.raises(ValueError, match=f"{wrong} must be"):
         saliency.alpha_matte(small_image(), share, border)
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 from saliencylib.data.folders import entries_in
 from saliencylib.data.metadata import read_picture
 from saliencylib.data.registry import REGISTRY, DataInvalid, DataNotFound, DataSet, choose
+from saliencylib.inputs import as_array, check_count
 from saliencylib.stats import evenly
 
 STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -54,12 +55,13 @@ def read_in(path: Path, read: Callable[[Image.Image], Any]) -> Any:
         return read_picture(path, read)
     except FileNotFoundError as error:
         raise DataNotFound(
-            f"{path} is missing, expected an image; put it back, or fetch its set again."
+            f"{path} is missing, expected an image; put it there, or fetch its set again."
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         problem = "is a truncated image" if "truncated" in str(error) else "is not an image"
+        problem = "is a folder" if path.is_dir() else problem
         raise DataInvalid(
-            f"{path} {problem}, expected a whole JPEG or PNG file; fetch its set again."
+            f"{path} {problem}, expected a whole JPEG or PNG file; put one there, or fetch its set again."
         ) from error
 
 
@@ -138,8 +140,14 @@ def check_range(labels: np.ndarray, first: int, last: int, path: Path, entry: Da
 def downscaled(stack: np.ndarray, height: int, width: int) -> np.ndarray:
     """Images (N, H, W, 3) or maps (N, H, W) scaled to (height, width), bilinear and antialiased.
 
-    uint8 gives rounded uint8, floating point gives float32.
+    uint8 gives rounded uint8, floating point gives float32. Raises ValueError for another shape, for no image
+    and for a size below 1.
     """
+    stack = as_array(stack)
+    if stack.ndim not in (3, 4) or not stack.size:
+        raise ValueError(f"need images (N, H, W, 3) or maps (N, H, W), at least one, not shape {stack.shape}")
+    check_count("height", height)
+    check_count("width", width)
     planes = torch.from_numpy(np.require(stack, requirements="W")).reshape(*stack.shape[:3], -1).movedim(3, 1)
     small = functional.interpolate(planes.float(), (height, width), mode="bilinear", antialias=True)
     small = small.round().to(torch.uint8) if stack.dtype == np.uint8 else small
@@ -198,8 +206,8 @@ def _class_folders(
 ) -> Labelled:
     entry = REGISTRY[name]
     choose("split", split, entry.count)
-    if per_class is not None and per_class < 1:
-        raise ValueError(f"per_class must be None or at least 1, not {per_class}")
+    if per_class is not None:
+        check_count("per_class", per_class)
     groups = [images_below(entry.folder / split / label, entry) for label in classes]
     groups = [[group[i] for i in evenly(len(group), per_class)] for group in groups]
     images = pixels_in([path for group in groups for path in group], (side, side))

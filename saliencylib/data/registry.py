@@ -216,7 +216,7 @@ def sets_of(user: str) -> tuple[str, ...]:
 
 def choose(what: str, value: str, valid: Iterable[str]) -> None:
     """Raises ValueError that names the valid values unless ``value`` is one of them."""
-    if value not in valid:
+    if value not in tuple(valid):
         raise ValueError(f"unknown {what} {value!r}; choose one of: {', '.join(valid)}")
 
 

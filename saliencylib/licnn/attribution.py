@@ -20,6 +20,9 @@ from torch.nn import functional
 from saliencylib.inputs import (
     Images,
     check_classes,
+    check_count,
+    check_number,
+    check_seed,
     logits_of,
     network_input,
     outside_inference,
@@ -83,14 +86,20 @@ def attribute(
     deviation is the share ``noise`` of the images' range, drawn from ``seed``. ``batch_size`` bounds the
     images handled at once.
 
-    Raises ValueError for an unknown method, for a model in training mode, and for what a method rests on and
-    the network lacks: a way of gradients from the logits to the images, and for LICNN, Grad-CAM and the
-    guided methods ReLU modules (a warning counts the activations that such a method misses). The guided
-    methods need ``nn.ReLU`` modules that are called once each and not in place: use
-    ``classifiers.load_classifier`` or ``as_classifier``.
+    Raises ValueError for an unknown method, for counts below 1, for a negative noise or seed, for a model in
+    training mode, and for what a method rests on and the network lacks: a way of gradients from the logits to
+    the images, and for LICNN, Grad-CAM and the guided methods ReLU modules (a warning counts the activations
+    that such a method misses). The guided methods need ``nn.ReLU`` modules that are called once each and not
+    in place: use ``classifiers.load_classifier`` or ``as_classifier``.
     """
     if method not in (*METHODS, *VARIANTS, GRADIENT_BASED, EDGE_DETECTOR):
         raise ValueError(f"unknown method {method!r}; valid methods: {', '.join(METHODS)}")
+    check_count("steps", steps)
+    check_count("samples", samples)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    check_number("noise", noise, 0)
+    check_seed("seed", seed)
     with torch.inference_mode(False), torch.enable_grad():
         images = network_input(images, model).contiguous(memory_format=torch.channels_last)
         if method == EDGE_DETECTOR:

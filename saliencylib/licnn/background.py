@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from saliencylib import stats
+from saliencylib.inputs import as_mask
 from saliencylib.licnn.blur import RADII, blurred, right_within, top_classes
 from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.study.keep import kept, side_by_side
@@ -47,6 +48,7 @@ def pasted(picture: Image.Image, mask: np.ndarray, ground: Image.Image) -> Image
 
     Raises ValueError for other sizes.
     """
+    mask = as_mask(mask)
     if not picture.size == ground.size == mask.shape[::-1]:
         raise ValueError(f"a picture {picture.size}, a ground {ground.size} and a mask {mask.shape[::-1]}")
     return Image.composite(picture, ground, Image.fromarray(mask.astype(np.uint8) * 255))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import nn
 
-from saliencylib.inputs import as_array
+from saliencylib.inputs import as_array, as_mask, check_number, finite_map, rgb_picture
 from saliencylib.licnn.attribution import attribute
 from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.licnn.localisation import BASELINES, baseline_map
@@ -80,8 +80,9 @@ def object_region(saliency: np.ndarray | torch.Tensor, rule: str | float = "rele
     "released" is the released code's map > (max - min) / 5 (the paper prints no rule); "offset" is map >
     min + (max - min) / 5, which does not change when a constant is added to the map; a number from 0 to 1
     takes that share of the picture, the highest values first (equal values in reading order). Raises
-    ValueError for any other rule.
+    ValueError for any other rule, and for a map as ``inputs.finite_map`` does.
     """
+    finite_map(saliency)
     saliency = as_array(saliency)
     low, high = saliency.min(), saliency.max()
     if rule == "released":
@@ -98,14 +99,18 @@ def object_region(saliency: np.ndarray | torch.Tensor, rule: str | float = "rele
 def blurred(picture: Image.Image, mask: np.ndarray, radius: float, where: str = "background") -> Image.Image:
     """The RGB picture with a Gaussian blur outside (``where="background"``) or inside ("object") the mask.
 
-    The mask is bool (H, W) of the picture's size. Raises ValueError for another ``where`` or size.
+    The mask is bool (H, W) of the picture's size. Raises ValueError for another ``where`` or size, for a
+    negative radius, and for what is no picture.
     """
+    picture = rgb_picture(picture).convert("RGB")
+    check_number("radius", radius, 0)
     return _composed(picture, picture.filter(ImageFilter.GaussianBlur(radius)), mask, where)
 
 
 def _composed(picture: Image.Image, soft: Image.Image, mask: np.ndarray, where: str) -> Image.Image:
     if where not in SIDES:
         raise ValueError(f"where must be one of {', '.join(SIDES)}, not {where!r}")
+    mask = as_mask(mask)
     if mask.shape != (picture.height, picture.width):
         raise ValueError(f"a mask of shape {mask.shape} for a picture of {picture.height} x {picture.width}")
     sharp = mask if where == "background" else ~mask

@@ -19,8 +19,9 @@ from timm.data import ImageNetInfo
 from torch import Tensor, nn
 from torchvision.transforms.functional import InterpolationMode, resize, to_tensor
 
+from saliencylib.data.images import read_in
 from saliencylib.data.registry import DataInvalid, DataNotFound
-from saliencylib.inputs import rgb_image
+from saliencylib.inputs import check_count, check_network, check_number, rgb_picture
 from saliencylib.licnn.activations import separate_activations
 from saliencylib.places import data_root
 
@@ -43,7 +44,8 @@ class Preprocess:
     ``place`` says where the crop lies, as shares of what is left over to the left and above: the centre, or
     (0, 0) for the upper left and (1, 1) for the lower right corner. ``mean`` and ``std`` are on the 0..1
     scale, one a channel: three for RGB, one for grey. ``preprocess(picture)`` gives a float tensor
-    (3, crop, crop), or (1, crop, crop) for grey.
+    (3, crop, crop), or (1, crop, crop) for grey. Raises ValueError for a crop larger than ``side``, for
+    another mean and deviation than one a channel on that scale, and for a place outside the picture.
     """
 
     side: int = 256
@@ -53,38 +55,85 @@ class Preprocess:
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
     place: tuple[float, float] = (0.5, 0.5)
 
+    def __post_init__(self) -> None:
+        check_count("side", self.side)
+        check_count("crop", self.crop, most=self.side)
+        for name, values, length in (
+            ("mean", self.mean, np.size(self.mean)),
+            ("std", self.std, np.size(self.mean)),
+            ("place", self.place, 2),
+        ):
+            if np.shape(values) != (length,) or not length:
+                raise ValueError(
+                    f"{name} must be a tuple, one number a channel or (left, above), not {values!r}"
+                )
+            for value in values:
+                check_number(f"each {name}", value, 0, np.inf if name == "std" else 1, above=name == "std")
+
     def __call__(self, picture: Image.Image) -> Tensor:
         return self.normalise(self.cut(picture))
 
     def cut(self, picture: Image.Image | np.ndarray | str | Path) -> Image.Image:
         """The (crop, crop) picture, RGB or grey, that the network sees, of one picture: PIL's, a file, or an
-        array that ``inputs.rgb_image`` reads."""
-        if isinstance(picture, str | Path):
-            picture = Image.open(picture)
-        elif not isinstance(picture, Image.Image):
-            picture = Image.fromarray(np.uint8(np.round(255 * rgb_image(picture))))
+        array that ``inputs.rgb_image`` reads.
+
+        Raises DataNotFound or DataInvalid for a file that is absent or no whole picture, ValueError as
+        ``inputs.rgb_picture`` does.
+        """
+        picture = (
+            read_in(Path(picture), rgb_picture) if isinstance(picture, str | Path) else rgb_picture(picture)
+        )
         small = resize(picture.convert("L" if len(self.mean) == 1 else "RGB"), self.side, self.interpolation)
         left, top = self._corner(*small.size)
         return small.crop((left, top, left + self.crop, top + self.crop))
 
     def normalise(self, picture: Image.Image) -> Tensor:
-        """A picture as ``cut`` made it -> float tensor (3, crop, crop)."""
-        pixels = to_tensor(picture)
+        """A picture as ``cut`` made it -> float tensor (3, crop, crop); ValueError for another kind."""
+        known = isinstance(picture, Image.Image | np.ndarray) and getattr(picture, "mode", "RGB") in (
+            "RGB",
+            "L",
+        )
+        pixels = to_tensor(picture) if known else None
+        if (
+            pixels is None
+            or len(pixels) not in (1, len(self.mean))
+            or not 0 <= pixels.min() <= pixels.max() <= 1
+        ):
+            found = getattr(picture, "mode", type(picture).__name__)
+            raise ValueError(f"need a picture as preprocess.cut(picture) gives it, not one of kind {found}")
         return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
 
     def inputs(self, crops: Sequence[Image.Image]) -> Tensor:
-        """Pictures as ``cut`` made them -> float tensor (N, 3, crop, crop)."""
-        return torch.stack([self.normalise(crop) for crop in crops])
+        """Pictures as ``cut`` made them -> float tensor (N, 3, crop, crop); ValueError for none, for several
+        sizes, and as ``normalise`` does."""
+        if isinstance(crops, Image.Image) or crops is None:
+            raise ValueError("need a list of pictures; a single one is [picture]")
+        inputs = [self.normalise(crop) for crop in crops]
+        if len(sizes := {tuple(pixels.shape) for pixels in inputs}) != 1:
+            raise ValueError(
+                f"need pictures of one size, as preprocess.cut(picture) makes them, not of {len(sizes)} sizes"
+            )
+        return torch.stack(inputs)
 
     def box_mask(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Relative boxes (k, 4) x0 y0 x1 y1 of a width x height picture -> bool (crop, crop), True inside."""
+        """Relative boxes (k, 4) x0 y0 x1 y1 of a width x height picture -> bool (crop, crop), True inside.
+
+        Raises ValueError for boxes that do not lie in [0, 1].
+        """
+        boxes = np.asarray(boxes, float).reshape(-1, 4)
+        if not ((boxes >= 0) & (boxes <= 1)).all():
+            raise ValueError(
+                "boxes are shares of width and height, in [0, 1]: divide those in pixels by both"
+            )
+        check_count("width", width)
+        check_count("height", height)
         shorter = min(width, height)
         new_width, new_height = int(self.side * width / shorter), int(self.side * height / shorter)
         left, top = self._corner(new_width, new_height)
         x = (np.arange(self.crop) + left + 0.5) / new_width
         y = (np.arange(self.crop) + top + 0.5) / new_height
         mask = np.zeros((self.crop, self.crop), bool)
-        for x0, y0, x1, y1 in np.asarray(boxes, float).reshape(-1, 4):
+        for x0, y0, x1, y1 in boxes:
             mask |= ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None]
         return mask
 
@@ -129,10 +178,13 @@ def as_classifier(
     activation its own module (``separate_activations``), with ``.preprocess``, ``.classes`` and ``.name``.
 
     ``preprocess`` says what size and channels the network takes and how it standardises pictures; None is
-    ImageNet's, in 224 x 224. Raises ValueError where the network does not take such images, or where its
-    activations cannot be separated.
+    ImageNet's, in 224 x 224. Raises ValueError for what is no network, where the network does not take such
+    images, and where its activations cannot be separated.
     """
-    preprocess = preprocess or Preprocess()
+    check_network(model)
+    preprocess = Preprocess() if preprocess is None else preprocess
+    if not isinstance(preprocess, Preprocess) or isinstance(classes, str):
+        raise ValueError("as_classifier takes (model, Preprocess(...), [names of the classes])")
     model = separate_activations(model.eval(), preprocess.crop, len(preprocess.mean))
     model = model.to(memory_format=torch.channels_last)
     model.preprocess, model.classes, model.name = preprocess, tuple(classes), name
@@ -157,6 +209,7 @@ _Loaded = tuple[nn.Module, Mapping[str, Tensor], Preprocess]
 
 
 def _parts(name: str, download: bool) -> _Loaded:
+    name = name if isinstance(name, str) else repr(name)
     if name in EFFICIENTNET_LITE:
         return _efficientnet_lite(name)
     if name in torchvision.models.list_models(module=torchvision.models):

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from saliencylib.inputs import as_array, as_mask, rgb_picture
 from saliencylib.licnn.attribution import GRADIENT_BASED, METHODS, VARIANTS, attribute
 from saliencylib.licnn.crops import PhotoCrops
 from saliencylib.licnn.method import LICNN
@@ -48,7 +49,7 @@ def baseline_map(kind: str, picture: Image.Image) -> np.ndarray:
     "centre Gaussian" has a deviation of a quarter of the sides, "random map" is smoothed noise (sigma an
     eighth of the shorter side) of the picture's own. Raises ValueError for another kind.
     """
-    pixels = np.asarray(picture)
+    pixels = np.asarray(rgb_picture(picture))
     shape = pixels.shape[:2]
     centre = centre_gaussian(shape, tuple(max(side - 1, 1) / 4 for side in shape))
     if kind == "centre Gaussian":
@@ -76,7 +77,7 @@ def object_scores(maps: Tensor | np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     iou_area (with the map's highest values, as many as the object has pixels). A map that is constant points
     nowhere. Raises ValueError for different shapes, or a mask that is empty or covers everything.
     """
-    values = _checked(maps, masks)
+    values, masks = _checked(maps, masks)
     rows = []
     for one, mask, energy in zip(values, masks, energy_inside(values, masks), strict=True):
         low, high = one.min(), one.max()
@@ -99,11 +100,10 @@ def object_scores(maps: Tensor | np.ndarray, masks: np.ndarray) -> pd.DataFrame:
 def energy_inside(maps: Tensor | np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Share of each map's sum (N, H, W), values >= 0, that lies inside its mask (N, H, W), in [0, 1].
 
-    A map of zeros gets the mask's area, as a constant map does. Raises ValueError for different shapes.
+    A map of zeros gets the mask's area, as a constant map does. Raises ValueError for different shapes, and
+    for maps with negative values, NaN or infinity.
     """
-    values = _array(maps)
-    if values.shape != masks.shape:
-        raise ValueError(f"maps of shape {values.shape} and masks of shape {masks.shape}")
+    values, masks = _pair(maps, masks)
     values = np.where(values.any((1, 2), keepdims=True), values, 1.0)
     return (values * masks).sum((1, 2)) / values.sum((1, 2))
 
@@ -113,7 +113,7 @@ def inside_minus_outside(maps: Tensor | np.ndarray, masks: np.ndarray) -> np.nda
 
     Raises ValueError for different shapes, or a mask that is empty or covers everything.
     """
-    values = _checked(maps, masks)
+    values, masks = _checked(maps, masks)
     area = masks.mean((1, 2))
     inside = (values * masks).mean((1, 2)) / area
     outside = (values * ~masks).mean((1, 2)) / (1 - area)
@@ -124,16 +124,22 @@ def _iou(region: np.ndarray, mask: np.ndarray) -> float:
     return float((region & mask).sum() / (region | mask).sum())
 
 
-def _array(maps: Tensor | np.ndarray) -> np.ndarray:
-    values = maps.cpu().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps)
-    return values.astype(np.float64)
+def _pair(maps: Tensor | np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (N, H, W) float64, finite and not negative, and masks (N, H, W) bool."""
+    values, masks = as_array(maps).astype(np.float64), as_mask(masks)
+    if values.ndim != 3 or values.shape != masks.shape:
+        raise ValueError(f"need maps and masks (N, H, W), not shapes {values.shape} and {masks.shape}")
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError("the maps hold negative values, NaN or infinity: give their absolute values")
+    return values, masks
 
 
-def _checked(maps: Tensor | np.ndarray, masks: np.ndarray) -> np.ndarray:
-    values, area = _array(maps), masks.mean((1, 2))
-    if values.shape != masks.shape or not np.all((area > 0) & (area < 1)):
+def _checked(maps: Tensor | np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, masks = _pair(maps, masks)
+    area = masks.mean((1, 2))
+    if not np.all((area > 0) & (area < 1)):
         raise ValueError("need maps and masks of one shape, each mask with an inside and an outside")
-    return values
+    return values, masks
 
 
 # ------------------------------------------------------------------------------------------- experiments

@@ -20,6 +20,10 @@ from torch.nn import functional
 from saliencylib.inputs import (
     Images,
     check_classes,
+    check_count,
+    check_network,
+    check_number,
+    classes_each,
     image_batch,
     logits_of,
     network_input,
@@ -70,12 +74,15 @@ def lateral_inhibition(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) ->
 
     LI_ij = a * exp(-mean of the k x k zone) + b * sum over the zone of d * exp(-d) * max(0, x_uv - x_ij),
     with d the distance divided by k and zeros outside the map. Values are those before their L2 norm, in the
-    type of x. Raises ValueError for an even k or a tensor that is not (N, H, W).
+    type of x. Raises ValueError for an even k, for a and b that are not finite, and for anything but a
+    floating-point tensor (N, H, W) of at least one pixel; NaN and infinity are looked for on the CPU alone.
     """
-    if k < 1 or k % 2 == 0:
-        raise ValueError(f"the zone's side k must be odd and positive, not {k}")
-    if x.ndim != 3:
-        raise ValueError(f"need maps (N, H, W), not a tensor of shape {tuple(x.shape)}")
+    check_rule(k, a, b)
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 3 or not x.shape[1:].numel():
+        found = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"need maps (N, H, W), a tensor of floating point, not {found}")
+    if x.device.type == "cpu" and not x.isfinite().all():
+        raise ValueError("the maps hold NaN or infinity")
     r, (height, width) = k // 2, x.shape[1:]
     padded = functional.pad(x, (r, r, r, r))
     total = torch.zeros_like(x, dtype=torch.float64)  # float32 would lose the sixth decimal
@@ -88,6 +95,15 @@ def lateral_inhibition(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) ->
         total.add_(ring, alpha=weight)
     mean = functional.avg_pool2d(x[:, None], k, stride=1, padding=r)[:, 0]
     return (a * torch.exp(-mean) + b * total).to(x.dtype)
+
+
+def check_rule(k: int, a: float, b: float) -> None:
+    """ValueError unless k, the zone's side, is odd and positive, and a and b are finite numbers."""
+    check_count("the zone's side k", k)
+    if k % 2 == 0:
+        raise ValueError(f"the zone's side k must be odd and positive, not {k}")
+    check_number("a", a)
+    check_number("b", b)
 
 
 def inhibited(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
@@ -143,7 +159,11 @@ class LICNN:
         normalise_layers: bool | None = None,
         interpolation: str | None = None,
     ) -> None:
-        if preset not in PRESETS:
+        check_network(model)
+        check_rule(k, a, b)
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
+        if preset not in tuple(PRESETS):
             raise ValueError(f"unknown preset {preset!r}; valid presets: {', '.join(PRESETS)}")
         chosen = {
             "normalise_gradient": normalise_gradient,
@@ -152,6 +172,9 @@ class LICNN:
             "interpolation": interpolation,
         }
         named = {name: value for name, value in chosen.items() if value is not None}
+        for name, value in (named | {"softmax": softmax}).items():
+            if name != "interpolation" and not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
         self.switches: dict[str, object] = (
             PRESETS[preset] | named | {"k": k, "a": a, "b": b, "softmax": softmax}
         )
@@ -173,6 +196,7 @@ class LICNN:
 
     def attention_maps(self, images: Images, classes: Tensor | None = None, top: int = 5) -> Tensor:
         """Attention maps (N, K, H, W), L2 norm 1, of classes (N, K), or of the ``top`` likeliest in order."""
+        check_count("top", top)
         maps = []
         for batch, wanted in self._batches(images, classes):
             maps.append(self._attention(batch, wanted, top)[0])
@@ -184,6 +208,7 @@ class LICNN:
         Choice, since no formula is at hand: the inhibited Max-C maps themselves, each L2-normalised, resized
         and summed over the ReLUs, with no second forward pass.
         """
+        check_count("top", top)
         maps = []
         for batch, wanted in self._batches(images, classes):
             max_c, _ = self._max_c(batch, wanted, top)
@@ -193,7 +218,9 @@ class LICNN:
 
     def steps(self, images: Images, target: int | Sequence[int] | Tensor) -> list[LayerSteps]:
         """Every step at every ReLU, in forward order, for the first of ``images`` and its class."""
-        ((batch, wanted),) = self._batches(images[:1], torch.as_tensor(target).reshape(-1)[:1, None])
+        images = image_batch(images, self.model)
+        classes = target_classes(target, len(images))[:1, None]
+        ((batch, wanted),) = self._batches(images[:1], classes)
         _, max_c, kept, responses = self._attention(batch, wanted, 1)
         k, a, b = (self.switches[name] for name in "kab")
         return [
@@ -219,8 +246,7 @@ class LICNN:
         images = image_batch(images, self.model)
         if self.model.training:
             raise ValueError("the model is in training mode: call model.eval(), or as_classifier(model)")
-        if classes is not None and (classes.ndim != 2 or len(classes) != len(images)):
-            raise ValueError(f"need classes ({len(images)}, K), not shape {tuple(classes.shape)}")
+        classes = None if classes is None else classes_each(classes, len(images))
         for start in range(0, len(images), self.batch_size or len(images)):
             part = slice(start, start + (self.batch_size or len(images)))
             batch = network_input(images[part], self.model).contiguous(memory_format=torch.channels_last)

@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 from skimage.feature import hog
 from torch import Tensor, nn
 
+from saliencylib.inputs import as_tensor, check_network, check_seed, finite_map
 from saliencylib.licnn.attribution import attribute
 from saliencylib.study.keep import kept, side_by_side
 
@@ -53,6 +54,8 @@ def randomized(model: nn.Module, scheme: str = "cascading", seed: int = 0) -> It
     """
     if scheme not in SCHEMES:
         raise ValueError(f"unknown scheme {scheme!r}; valid schemes: {', '.join(SCHEMES)}")
+    check_network(model)
+    check_seed("seed", seed)
     return _randomised_stages(model, scheme, seed)
 
 
@@ -101,7 +104,10 @@ def hog_similarity(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
     Eight directions, cells of 16 x 16 pixels (smaller for maps under 64 pixels), one cell a block, on maps
     scaled to [0, 1], as in Adebayo et al.
     """
-    return _pearson(*map(_hog_features, _pair(a, b)))
+    a, b = _pair(a, b)
+    if min(a.shape) < 2:
+        raise ValueError(f"HOG features need maps of at least two pixels a side, not {a.shape}")
+    return _pearson(_hog_features(a), _hog_features(b))
 
 
 def spearman_similarity(a: Tensor | np.ndarray, b: Tensor | np.ndarray, absolute: bool = True) -> float:
@@ -112,7 +118,11 @@ def spearman_similarity(a: Tensor | np.ndarray, b: Tensor | np.ndarray, absolute
 
 def class_similarity(maps: Tensor) -> np.ndarray:
     """How alike the maps of an image's classes are: mean Pearson correlation over all pairs of maps
-    (N, K, H, W) -> (N,); a constant map correlates with none."""
+    (N, K, H, W) -> (N,); a constant map correlates with none. Raises ValueError for other shapes, and for
+    fewer than two maps an image."""
+    maps = as_tensor(maps)
+    if maps.ndim != 4 or maps.shape[1] < 2:
+        raise ValueError(f"need maps (N, K, H, W) of at least two classes, not shape {tuple(maps.shape)}")
     flat = maps.flatten(2).double()
     varied = flat.amin(2, keepdim=True) < flat.amax(2, keepdim=True)  # exact, where a deviation is rounded
     flat = torch.nn.functional.normalize((flat - flat.mean(2, keepdim=True)) * varied, dim=2)
@@ -123,9 +133,7 @@ def class_similarity(maps: Tensor) -> np.ndarray:
 
 def _pair(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two maps of one shape (H, W) in double precision."""
-    a, b = (m.detach().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m) for m in (a, b))
-    if a.ndim != 2:
-        raise ValueError(f"need a map (H, W), not an array of shape {a.shape}")
+    a, b = finite_map(a), finite_map(b)
     if a.shape != b.shape:
         raise ValueError(f"maps of different shapes: {a.shape} and {b.shape}")
     return a.astype(np.float64), b.astype(np.float64)

@@ -68,6 +68,8 @@ def photograph(source: str | Path) -> Photograph:
     ``DataNotFound`` when there is no such file, and ``DataInvalid`` when it cannot be read as a
     picture; both name the file and the remedy.
     """
+    if not isinstance(source, str | Path) or "\0" in str(source):
+        raise DataNotFound(f"a photograph is the path of a file, or a name such as coffee, not {source!r}")
     known = photographs()
     for index, path in enumerate(known.paths):
         if path.stem == str(source):
@@ -78,7 +80,11 @@ def photograph(source: str | Path) -> Photograph:
 
 
 def _prepared(path: Path, credit: str = "") -> Photograph:
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError:  # a name that is too long for any file
+        there = False
+    if not there:
         names = ", ".join(known.stem for known in photographs().paths)
         raise DataNotFound(f"there is no file {path}: give the path of a photograph, or one of {names}")
     if not path.is_file():
@@ -154,7 +160,7 @@ def _fitted(picture: Image.Image, longest: int, shortest: int) -> Image.Image:
 def folder_name(source: str) -> str | None:
     """The run folder of a photograph, from its name and content; None for ``DEFAULT_PHOTOGRAPH``, which
     belongs to every run and goes into the profile's folder. Raises as ``photograph`` does."""
-    if source == DEFAULT_PHOTOGRAPH:
+    if str(source) == DEFAULT_PHOTOGRAPH:
         return None
     photo = photograph(source)
     content = digest(np.asarray(photo.picture), photo.name)

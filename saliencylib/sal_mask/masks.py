@@ -15,7 +15,9 @@ from skimage.transform import resize
 from sklearn.metrics import roc_auc_score
 
 from saliencylib.data.images import Labelled, clothing96, stl10, tinyimagenet10
+from saliencylib.data.registry import choose
 from saliencylib.digits import DigitSet, cluttered_digits
+from saliencylib.inputs import check_count
 from saliencylib.sal_mask.training import Material
 from saliencylib.saliency import alpha_matte, centre_gaussian, map_stack
 from saliencylib.stats import evenly
@@ -36,14 +38,19 @@ MASK_CHAIN = ("plain", "grey", "centre", "shuffled", "RC")
 SIDE_CONTROLS = ("own mean", "inverted RC", "HC", "FT")  # controls that get fewer seeds
 DEGRADED_MASKS = tuple(f"true, {share} % foreign" for share in range(10, 101, 10))
 EXACT_MASKS = ("true", "box", *DEGRADED_MASKS)  # masks that need the object's exact place
+LABELLED = ("cluttered digits", "stl10", "tinyimagenet10", "clothing96")
 BLOCK = 8  # side of the squares that `degraded` replaces, in pixels of a 96-pixel image
 
 
 def labelled_images(name: str, split: str, per_class: int | None) -> Labelled | DigitSet:
     """Images (N, H, W, 3) uint8 with labels: "cluttered digits", "stl10", "tinyimagenet10" or "clothing96".
 
-    ``per_class`` takes so many images of each class, None takes all; of STL-10 the first ones.
+    ``per_class`` takes so many images of each class, None takes all; of STL-10 the first ones. Raises
+    ValueError for an unknown name or split, and for fewer than one image of each class.
     """
+    choose("data set", name, LABELLED)
+    if per_class is not None:
+        check_count("per_class", per_class)
     if name == "cluttered digits":
         return cluttered_digits(10 * (per_class or 500), split=split)
     if name != "stl10":
@@ -187,7 +194,11 @@ def _between(hits: np.ndarray) -> np.ndarray:
 
 
 def block_means(stack: np.ndarray, factor: int) -> np.ndarray:
-    """Images (N, H, W, 3) uint8, or maps (N, H, W), averaged over ``factor`` pixels in both directions."""
+    """Images (N, H, W, 3) uint8, or maps (N, H, W), averaged over ``factor`` pixels in both directions.
+
+    Raises ValueError for a factor below 1.
+    """
+    check_count("shrink", factor)
     if factor == 1:
         return stack
     blocks = (1, factor, factor) + (1,) * (stack.ndim - 3)

@@ -2,14 +2,21 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from saliencylib.inputs import network_input, saliency_input
+from saliencylib.inputs import (
+    answer_of,
+    check_count,
+    check_network,
+    check_number,
+    network_input,
+    saliency_input,
+)
 
 
 class SalMask(nn.Module):
@@ -20,7 +27,8 @@ class SalMask(nn.Module):
     saliency map gets no gradient. With ``average`` the mask is s = (saliency + 1) / 2, in [0.5, 1], the
     average of saliency and a white image (section 2.3); without it the raw saliency. ``activation`` is h,
     the ReLU in the paper. ``resize`` fits the mask to the feature maps where their size differs (bilinear,
-    smoothed where it shrinks), for a first layer that does not keep the image's size.
+    smoothed where it shrinks), for a first layer that does not keep the image's size. Raises ValueError where
+    ``first`` or ``rest`` is no network.
     """
 
     def __init__(
@@ -32,6 +40,11 @@ class SalMask(nn.Module):
         resize: bool = False,
     ) -> None:
         super().__init__()
+        if not (isinstance(first, nn.Module) and isinstance(rest, nn.Module) and callable(activation)):
+            raise ValueError(
+                "SalMask takes two nn.Modules, the first convolution with its activation and what follows, "
+                "and a function as activation"
+            )
         self.first, self.rest, self.average, self.activation = first, rest, average, activation
         self.resize = resize
 
@@ -44,12 +57,12 @@ class SalMask(nn.Module):
         """Class scores (N, classes) of images (N, 3, H, W) with saliency maps (N, H, W) in [0, 1].
 
         Both may have any form that ``inputs.network_input`` and ``inputs.saliency_input`` read. Raises
-        ValueError when a map's size is not that of the first layer's feature maps, and for maps that hold
-        NaN or values outside [0, 1].
+        ValueError when a map's size is not that of the first layer's feature maps, for maps that hold NaN or
+        values outside [0, 1], and where a part of the network does not take what it is given.
         """
         images = network_input(images, self)
         saliency = saliency_input(saliency, images, self.training)
-        features = self.first(images)
+        features = answer_of(self.first, images, "the first layer")
         if len(saliency) != len(features):
             raise ValueError(f"need a saliency map an image, not {len(saliency)} for {len(features)} images")
         mask = self.mask(images, saliency)
@@ -61,7 +74,8 @@ class SalMask(nn.Module):
                 f"{tuple(features.shape)}: it must be (N, H, W) with the same N, H and W, "
                 "or SalMask be told to resize=True"
             )
-        return self.rest(self.activation(features * mask.unsqueeze(1)))
+        masked = self.activation(features * mask.unsqueeze(1))
+        return answer_of(self.rest, masked, "the rest (is its Flatten a module of it?)", "feature maps")
 
 
 class SecondLayerMask(SalMask):
@@ -138,7 +152,8 @@ def alexnet(classes: int = 10, width: float = 1.0, size: int = 96, dropout: floa
     512 and 512, all times ``width``. Choice: pooling comes before normalisation, as in CaffeNet, Caffe's own
     AlexNet; normalising the four times smaller maps also saves most of a step's time on a CPU.
     """
-    c1, c2, c3, c4, c5, full = (max(1, round(n * width)) for n in (64, 128, 192, 192, 128, 512))
+    c1, c2, c3, c4, c5, full = _maps((64, 128, 192, 192, 128, 512), width, classes)
+    check_count("size", size)
     end = size
     for _ in range(3):
         end = math.ceil((end - 1) / 2)
@@ -176,7 +191,7 @@ def nin(classes: int = 10, width: float = 1.0, dropout: float = 0.5) -> Classifi
     are lost: three blocks of 96, 128 and 128 maps (5x5, 5x5, 3x3), all times ``width``; the last 1x1
     convolution gives the class scores and has no ReLU.
     """
-    c1, c2, c3 = (max(1, round(n * width)) for n in (96, 128, 128))
+    c1, c2, c3 = _maps((96, 128, 128), width, classes)
     rest = [
         ("cccp1", nn.Conv2d(c1, c1, 1)),
         ("relu1b", nn.ReLU()),
@@ -212,14 +227,14 @@ def vgg(classes: int = 10, width: float = 1.0, size: int = 96, dropout: float = 
     """
     layers: list[nn.Module] = []
     given, side = 3, size
-    for maps, convolutions in ((64, 2), (128, 2), (256, 3)):
-        maps = max(1, round(maps * width))
+    check_count("size", size)
+    *blocks, full = _maps((64, 128, 256, 512), width, classes)
+    for maps, convolutions in zip(blocks, (2, 2, 3), strict=True):
         for _ in range(convolutions):
             layers += [nn.Conv2d(given, maps, 3, padding="same"), nn.ReLU()]
             given = maps
         layers.append(nn.MaxPool2d(2))
         side //= 2
-    full = max(1, round(512 * width))
     layers += [nn.Flatten(), nn.Linear(given * side * side, full), nn.ReLU(), nn.Dropout(dropout)]
     layers += [nn.Linear(full, full), nn.ReLU(), nn.Dropout(dropout), nn.Linear(full, classes)]
     return Classifier(nn.Sequential(*layers[:2]), nn.Sequential(*layers[2:]))
@@ -287,8 +302,11 @@ def width_of_equal_size(name: str, width: float, size: int, classes: int = 10) -
 def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
     """A row a layer, in the order of use, for one image (3, size, size): read from the network itself.
 
+    Raises ValueError for what is no network, or takes no such image.
     Columns: layer (name), kind (class), kernel (side, 0 for none), maps, side (of the output), parameters.
     """
+    check_network(network)
+    check_count("size", size)
     rows = []
 
     def note(name: str, layer: nn.Module, output: torch.Tensor) -> None:
@@ -307,11 +325,18 @@ def layer_table(network: nn.Module, size: int = 96) -> pd.DataFrame:
     weight = next(network.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, size, size).to(weight))
+            answer_of(network, torch.zeros(1, 3, size, size).to(weight))
     finally:
         for handle in handles:
             handle.remove()
     return pd.DataFrame(rows, columns=["layer", "kind", "kernel", "maps", "side", "parameters"])
+
+
+def _maps(numbers: Sequence[int], width: float, classes: int) -> list[int]:
+    """Numbers of maps times ``width``, at least one each; ValueError for a width or classes that are none."""
+    check_number("width", width, 0, above=True)
+    check_count("classes", classes)
+    return [max(1, round(number * width)) for number in numbers]
 
 
 def _first(maps: int) -> nn.Sequential:

@@ -8,8 +8,9 @@ import pandas as pd
 
 from saliencylib.data.fixations import FixationSet, fixation_set, osie_mouse, salicon, salicon_val_recovered
 from saliencylib.data.images import downscaled
-from saliencylib.data.registry import available
+from saliencylib.data.registry import available, choose
 from saliencylib.digits import cluttered_digits
+from saliencylib.inputs import check_count
 from saliencylib.metrics import Points, fixation_density
 from saliencylib.shallow_cnn.network import INPUT_SIZE, MAP_SIZE
 from saliencylib.shallow_cnn.training import GazePairs
@@ -112,8 +113,13 @@ def gaze_split(profile: str, train_images: int | None, test_images: int | None) 
     mouse data, then with eye data, mit1003 and, where they are, the recovered SALICON maps to test.
     paper: SALICON as of 2015 with its fixations; a tenth of its validation images (500) validates and another
     tenth tests; digits are shown. ``train_images`` and ``test_images`` bound the numbers for training and for
-    each test (None: all); what is kept is spread evenly over the sorted set.
+    each test (None: all); what is kept is spread evenly over the sorted set. Raises ValueError for an unknown
+    profile and for fewer than one image.
     """
+    choose("profile", profile, ("quick", "mini", "paper"))
+    for name, count in (("train_images", train_images), ("test_images", test_images)):
+        if count is not None:
+            check_count(name, count)
     if profile == "quick":
         parts = _digits(train_images, test_images)
     elif profile == "mini":

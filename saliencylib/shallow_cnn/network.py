@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from saliencylib.inputs import check_count, check_number, check_seed, network_input
+
 INPUT_SIZE = 96
 MAP_SIZE = 48
 PRIOR_SIZE = 6
@@ -84,7 +86,16 @@ class ShallowSaliencyCNN(nn.Module):
         return images.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Saliency maps (N, 48, 48), unbounded, of images (N, 3, 96, 96) in [0, 1]."""
+        """Saliency maps (N, 48, 48), unbounded, of images (N, 3, 96, 96) in [0, 1].
+
+        Images have any form that ``inputs.network_input`` reads; ValueError as there, and for another size.
+        """
+        images = network_input(images, self)
+        if images.shape[1:] != (3, INPUT_SIZE, INPUT_SIZE):
+            raise ValueError(
+                f"need images (N, 3, {INPUT_SIZE}, {INPUT_SIZE}) in [0, 1], not shape {tuple(images.shape)}: "
+                "stretch them to that size"
+            )
         hidden = self.before_maxout(self.full(self.features(images)))
         strongest = hidden.unflatten(1, (-1, 2)).amax(2)
         maps = self.output(strongest).unflatten(1, (MAP_SIZE, MAP_SIZE))
@@ -110,13 +121,14 @@ def shallow_saliency_cnn(
     prior, which changes nothing at the start. Raises ValueError for an unknown preset, or an odd or too small
     ``hidden``.
     """
-    if preset not in LAYER_SIZES:
+    if preset not in tuple(LAYER_SIZES):
         raise ValueError(f"preset must be one of {', '.join(LAYER_SIZES)}, not {preset!r}")
     hidden = 2 * MAP_SIZE * MAP_SIZE if hidden is None else hidden
-    if hidden < 2 or hidden % 2:
+    check_count("hidden", hidden, 2)
+    if hidden % 2:
         raise ValueError(f"hidden must be even and at least 2, for the maxout over pairs, not {hidden}")
-    if width <= 0:
-        raise ValueError(f"width must be above 0, not {width}")
+    check_number("width", width, 0, above=True)
+    check_seed("seed", seed)
     model = ShallowSaliencyCNN(LAYER_SIZES[preset], hidden, width, prior)
     paper_start(model, seed)
     return model

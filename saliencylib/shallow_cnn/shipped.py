@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from saliencylib import stats
 from saliencylib.data.fixations import fixation_set
 from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.inputs import check_network, rgb_picture
 from saliencylib.shallow_cnn.gaze import from_fixations, gaze_pairs, held_out_of_osie, training_and_validation
 from saliencylib.shallow_cnn.network import INPUT_SIZE, ShallowSaliencyCNN, shallow_saliency_cnn
 from saliencylib.shallow_cnn.results import correlations, correlations_with_others
@@ -61,8 +62,11 @@ def shipped_network(path: Path = WEIGHTS) -> tuple[ShallowSaliencyCNN, Mapping[s
 def predicted_gaze(model: ShallowSaliencyCNN, picture: Image.Image) -> np.ndarray:
     """Where people are predicted to look in an RGB picture of any size: (48, 48) float32, sum 1 over the map.
 
-    The picture is stretched to 96x96 pixels, as the network's training images were.
+    The picture is stretched to 96x96 pixels, as the network's training images were. Raises ValueError for
+    what is no network or no picture.
     """
+    check_network(model)
+    picture = rgb_picture(picture).convert("RGB")
     pixels = np.array(picture.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR))
     (saliency,) = predicted_maps(model, SHIPPED_RECIPE, pixels[None], next(model.parameters()).device)
     return saliency / saliency.sum()

@@ -14,6 +14,7 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from saliencylib import figures
+from saliencylib.inputs import check_seed
 from saliencylib.places import results_root
 from saliencylib.stats import Estimate
 from saliencylib.study import claims, keep
@@ -27,6 +28,8 @@ def device_named(name: str) -> torch.device:
 
     Raises ValueError for another name, and for a device that this machine does not have.
     """
+    if not isinstance(name, str) or name.startswith("meta"):
+        raise ValueError(f"device {name!r} cannot be used here; use auto, cpu or cuda")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_device(name)
@@ -152,6 +155,7 @@ def start(
     if not 0 <= first_seed <= LAST_SEED:
         raise ValueError(f"first_seed must be a whole number from 0 to {LAST_SEED:,}, not {first_seed!r}")
     name = run_name(profile, schedule)
+    check_seed("first_seed", first_seed)
     keep.recording = name != "quick"
     return Run(
         notebook=notebook,

@@ -36,7 +36,7 @@ def check_count(name: str, value: object, least: int = 1, most: float = math.inf
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not (whole and least <= value <= most):
         upper = f" and at most {most}" if most < math.inf else ""
-        raise ValueError(f"{name} must be a whole number of at least {least}{upper}, not {value!r}")
+        raise ValueError(f"{name} must be a whole number of at least {least}{upper}, not {_plain(value)!r}")
 
 
 def check_seed(name: str, value: object) -> None:
@@ -52,7 +52,11 @@ def check_number(
     if not (number and low <= value <= high and not (above and value == low)):
         lower = f" {'above' if above else 'of at least'} {low:g}" if low > -math.inf else ""
         upper = f"{' and' if lower else ' of'} at most {high:g}" if high < math.inf else ""
-        raise ValueError(f"{name} must be a finite number{lower}{upper}, not {value!r}")
+        raise ValueError(f"{name} must be a finite number{lower}{upper}, not {_plain(value)!r}")
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_shape(shape: object) -> None:
@@ -118,7 +122,7 @@ def finite_map(map: np.ndarray | Tensor) -> np.ndarray:
     """A map as (H, W) float64; ValueError for another shape, no pixel, NaN or infinity."""
     map = as_array(map).astype(np.float64, copy=False)
     if map.ndim != 2 or not map.size:
-        raise ValueError(f"a map has two dimensions and at least one pixel, not shape {map.shape}")
+        raise ValueError(f"a map (H, W) has two dimensions and at least one pixel, not shape {map.shape}")
     if not np.isfinite(map).all():
         raise ValueError("the map holds NaN or infinity")
     return map

@@ -144,14 +144,12 @@ def auc_shuffled(
     every image then earns nothing.
     """
     map = _checked(map)
-    others = None if others is None else list(others)
-    if others is None or not all(
-        len(points) == 2 and np.ndim(points[0]) and np.ndim(points[1]) for points in others
-    ):
+    pairs = [[as_array(positions) for positions in points] for points in others or ()]
+    if others is None or not all(len(points) == 2 and points[0].ndim and points[1].ndim for points in pairs):
         raise ValueError(
             "others must hold one (x, y) an image, each of two arrays of positions: [(x, y), ...]"
         )
-    pool = [_pixels(*points, map.shape) for points in others]
+    pool = [_pixels(*points, map.shape) for points in pairs]
     pool = np.concatenate(pool) if pool else np.empty(0, np.int64)
     return _auc(map, _pixels(x, y, map.shape), pool, splits, step, rng)
 

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy import fft
 from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.spatial.distance import cdist
@@ -224,13 +225,21 @@ def map_stack(images: np.ndarray | Sequence[np.ndarray], method: str) -> np.ndar
     elif not isinstance(images, Sequence):
         raise ValueError(f"images must be (N, H, W, 3) or a list, not a {type(images).__name__}")
     starts = range(0, len(images), CHUNK)
-    images = [as_array(image) if isinstance(image, Tensor) else image for image in images]
+    images = [_numbered(number, image) for number, image in enumerate(images)]
     chunks = [(images[start : start + CHUNK], method, start) for start in starts]
     if method == "alpha" and len(chunks) > 1:
         for name in PYMATTING:  # compiled here once, not in every process
             _pymatting(name)
     stack = [m / np.float32(255) for maps in side_by_side(_maps, chunks) for m in maps.values()]
     return np.stack(stack) if len({saliency.shape for saliency in stack}) == 1 else stack
+
+
+def _numbered(number: int, image: object) -> np.ndarray | Image.Image:
+    """An image as an array or a picture; ValueError with its number for what is neither."""
+    try:
+        return image if isinstance(image, np.ndarray | Image.Image) else as_array(image)
+    except ValueError as error:
+        raise ValueError(f"image {number}: {error}") from error
 
 
 @kept("maps")

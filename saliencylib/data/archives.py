@@ -13,6 +13,7 @@ from saliencylib.data.folders import is_left_behind, names_below
 from saliencylib.data.registry import DataInvalid
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+MOST_BYTES = 2**30  # of one file, far more than any of a set has: beyond it lies an attack, or damage
 GZIP = b"\x1f\x8b"
 FETCH_AGAIN = "run ./run_all.sh data again, or give another copy with --from FOLDER"
 
@@ -24,7 +25,8 @@ def members_of(archive: Path, wanted: Sequence[str]) -> Iterator[tuple[str, byte
     ("images/": everything below) and patterns ("*.jpg"; a star crosses folders). The order is the
     archive's own, a folder's is sorted by name.
     Raises DataInvalid, one sentence that names the archive, for one that is truncated or none, that lacks
-    what is wanted, that has a name outside itself ("../x", "/x"), or in which a wanted file is a link.
+    what is wanted, that has a name outside itself ("../x", "/x"), or in which a wanted file is a link or
+    unpacks to more than ``MOST_BYTES``.
     """
     names = set(wanted)
     patterns = [(text, f"{text}*" if text.endswith("/") else text) for text in names if _is_pattern(text)]
@@ -55,14 +57,19 @@ def _reason(error: BaseException) -> str:
 
 
 class _Content:
-    """Reads one file of an archive when it is asked to; refuses a link."""
+    """Reads one file of an archive when it is asked to; refuses a link, and a file that is too large."""
 
-    def __init__(self, archive: Path, read, link: bool) -> None:
-        self.archive, self.read, self.link = archive, read, link
+    def __init__(self, archive: Path, read, link: bool, size: int = 0) -> None:
+        self.archive, self.read, self.link, self.size = archive, read, link, size
 
     def __call__(self, name: str) -> bytes:
         if self.link:
             raise DataInvalid(f"{self.archive} has a link where a file is expected, {name}; {FETCH_AGAIN}.")
+        if self.size > MOST_BYTES:
+            raise DataInvalid(
+                f"{self.archive} has a file of {self.size:,} bytes, {name}, but at most {MOST_BYTES:,} are "
+                f"read; {FETCH_AGAIN}."
+            )
         return self.read()
 
 
@@ -98,7 +105,7 @@ def _in_tar(archive: Path) -> Iterator[tuple[str, bool, _Content]]:
         with tarfile.open(fileobj=plain, mode="r|") as tar:
             for member in tar:
                 read = (lambda member=member: tar.extractfile(member).read()) if member.isreg() else None
-                yield member.name, member.isdir(), _Content(archive, read, read is None)
+                yield member.name, member.isdir(), _Content(archive, read, read is None, member.size)
         while plain.read(2**20):  # to the sum at the end of a gzip file
             pass
 
@@ -107,4 +114,8 @@ def _in_zip(archive: Path) -> Iterator[tuple[str, bool, _Content]]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             link = stat.S_ISLNK(info.external_attr >> 16)
-            yield info.filename, info.is_dir(), _Content(archive, lambda i=info: file.read(i), link)
+            yield (
+                info.filename,
+                info.is_dir(),
+                _Content(archive, lambda i=info: file.read(i), link, info.file_size),
+            )

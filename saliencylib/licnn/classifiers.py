@@ -150,7 +150,8 @@ def load_classifier(name: str, download: bool = False) -> nn.Module:
     ``name`` is "efficientnet_lite0" or "efficientnet_lite1" (weights from their pip packages), or any
     torchvision or timm model with weights under ``<data root>/weights`` (or torch's download folder). The
     module has ``.preprocess`` (PIL picture -> tensor, and see ``Preprocess``), ``.classes`` (names in index
-    order) and ``.name``. Nothing is downloaded unless ``download`` is True.
+    order) and ``.name``. Nothing is downloaded unless ``download`` is True, and only what has a checksum:
+    torchvision's weights, whose names hold theirs.
 
     A file may hold the weights alone, or a checkpoint with them as "state_dict", and their names may all
     begin with a wrapper's, such as "module.".
@@ -215,7 +216,7 @@ def _parts(name: str, download: bool) -> _Loaded:
     if name in torchvision.models.list_models(module=torchvision.models):
         return _from_torchvision(name, download)
     if timm.is_model(name):
-        return _from_timm(name, download)
+        return _from_timm(name)
     raise ValueError(
         f"unknown classifier {name!r}: choose {', '.join(EFFICIENTNET_LITE)}, vgg16, "
         "or the name of a torchvision or timm model"
@@ -296,7 +297,10 @@ def _from_torchvision(name: str, download: bool) -> _Loaded:
         )
         path = folder / file_name
     if path is None:
-        raise _missing(name, f"{file_name} (from {entry.url})")
+        raise DataNotFound(
+            f"the weights of {name} are missing: put {file_name} (from {entry.url}) into {folder}, or call "
+            f"load_classifier({name!r}, download=True)"
+        )
     transform = entry.transforms()
     sizes, scale = (transform.resize_size[0], transform.crop_size[0]), (transform.mean, transform.std)
     preprocess = Preprocess(*sizes, *map(tuple, scale), transform.interpolation)
@@ -311,11 +315,14 @@ def _from_torchvision(name: str, download: bool) -> _Loaded:
     return torchvision.models.get_model(name, **options), weights, preprocess
 
 
-def _from_timm(name: str, download: bool) -> _Loaded:
+def _from_timm(name: str) -> _Loaded:
     path = _local_weights(name)
-    if path is None and not download:
-        raise _missing(name, f"{name}.safetensors or {name}.pth")
-    model = timm.create_model(name, pretrained=path is None)
+    if path is None:
+        raise DataNotFound(
+            f"the weights of {name} are missing: put {name}.safetensors or {name}.pth into "
+            f"{data_root() / 'weights'}; they are not downloaded, since timm knows no checksum of them"
+        )
+    model = timm.create_model(name)
     if model.num_classes != 1000:
         raise DataInvalid(
             f"{name} tells {model.num_classes} classes apart, not ImageNet's 1000: use as_classifier"
@@ -324,14 +331,7 @@ def _from_timm(name: str, download: bool) -> _Loaded:
     crop, scale = config["input_size"][1], (tuple(config["mean"]), tuple(config["std"]))
     interpolation = InterpolationMode(config["interpolation"])
     preprocess = Preprocess(int(crop / config["crop_pct"]), crop, *scale, interpolation)
-    return model, model.state_dict() if path is None else _read(path), preprocess
-
-
-def _missing(name: str, file: str) -> DataNotFound:
-    return DataNotFound(
-        f"the weights of {name} are missing: put {file} into {data_root() / 'weights'}, "
-        f"or call load_classifier({name!r}, download=True)"
-    )
+    return model, _read(path), preprocess
 
 
 def _local_weights(name: str, *file_names: str) -> Path | None:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
@@ -366,8 +366,12 @@ def _files(roots: dict[str, Path]) -> list[str]:
 
 
 def _path(roots: dict[str, Path], name: str) -> Path:
+    """Where a file of this name lies. Raises ValueError for one that lies in none of the folders."""
     kind, _, rest = name.partition("/")
-    return roots[kind] / rest
+    path = PurePosixPath(rest)
+    if kind not in roots or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"a worker named a file outside the cache and the results, {name!r}: look after it")
+    return roots[kind] / path
 
 
 def _write(path: Path, content: bytes) -> None:

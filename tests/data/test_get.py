@@ -512,6 +512,19 @@ def test_a_bad_zip(tmp_path, name, link_mode, text):
         list(members_of(path, ["images/"]))
 
 
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_a_file_that_unpacks_to_more_than_is_read_is_refused(tmp_path, monkeypatch, form):
+    monkeypatch.setattr("saliencylib.data.archives.MOST_BYTES", 1000)
+    path = tmp_path / f"toys.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("toys/images/0.txt", bytes(1001))
+    else:
+        path.write_bytes(packed({"toys/images/0.txt": bytes(1001)}))
+    with pytest.raises(DataInvalid, match=r"a file of 1,001 bytes, images/0\.txt, but at most 1,000"):
+        list(members_of(path, ["images/"]))
+
+
 def test_what_programs_leave_behind_in_archives_and_folders_is_passed_over(tmp_path):
     files = {
         "__MACOSX/toys/._0.jpg": "x",

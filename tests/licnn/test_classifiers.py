@@ -166,9 +166,21 @@ def empty_root(monkeypatch, tmp_path):
     return tmp_path / "weights"
 
 
-@pytest.mark.parametrize("name", ["vgg16", "regnetx_002"])
-def test_missing_weights_are_never_downloaded_unasked(empty_root, name):
-    with pytest.raises(DataNotFound, match=f"{name}.*missing.*download=True"):
+def test_missing_weights_are_never_downloaded_unasked(empty_root):
+    with pytest.raises(DataNotFound, match="vgg16.*missing.*download=True"):
+        load_classifier("vgg16")
+
+
+def test_weights_without_a_checksum_are_never_downloaded(empty_root, monkeypatch):
+    monkeypatch.setattr(timm, "create_model", torch.hub.load_state_dict_from_url)  # which refuses
+    for download in (False, True):
+        with pytest.raises(DataNotFound, match="regnetx_002.*missing.*not downloaded.*no checksum"):
+            load_classifier("regnetx_002", download)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["vgg16"], "vgg", "../vgg16"])
+def test_an_unknown_classifier_is_named(name):
+    with pytest.raises(ValueError, match="unknown classifier"):
         load_classifier(name)
 
 

@@ -182,6 +182,12 @@ def lines(folder):
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.parametrize("name", ["cache/../../x", "kept//etc/passwd", "elsewhere/x", "/etc/passwd", "../x"])
+def test_a_file_outside_the_cache_and_the_results_is_neither_sent_nor_written(name, tmp_path):
+    with pytest.raises(ValueError, match="a worker named a file outside"):
+        cluster._path({"cache": tmp_path, "kept": tmp_path}, name)
+
+
 def test_answers_and_entries_equal_those_of_a_local_call(two_workers, jobs, monkeypatch, tmp_path, own_cache):
     torch.manual_seed(0)
     network, values = nn.Linear(200, 3), np.random.default_rng(0).random((300, 200), np.float32)

@@ -113,9 +113,14 @@ def as_tensor(values: object) -> Tensor:
 
 def _stored(tensor: Tensor) -> Tensor:
     """A tensor with a value in every place; ValueError for one without any."""
-    if tensor.is_meta:
+    if lacks_values(tensor):
         raise ValueError('a tensor on the device "meta" holds no values: make it on the CPU or on a GPU')
     return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
+def lacks_values(tensor: Tensor) -> bool:
+    """Whether a tensor has a shape and a type alone, as those on the device "meta" have."""
+    return tensor.is_meta
 
 
 def finite_map(map: np.ndarray | Tensor) -> np.ndarray:
@@ -203,7 +208,7 @@ def check_network(network: object) -> None:
         raise ValueError(
             f"need a network, an instance of torch.nn.Module, not {name}; load_classifier gives one by name"
         )
-    if any(weight.is_meta for weight in (*network.parameters(), *network.buffers())):
+    if any(lacks_values(weight) for weight in (*network.parameters(), *network.buffers())):
         raise ValueError(
             'weights of the network lie on the device "meta", which holds no values: load them on the CPU '
             "or a GPU"

@@ -144,7 +144,7 @@ def auc_shuffled(
     every image then earns nothing.
     """
     map = _checked(map)
-    pairs = [[as_array(positions) for positions in points] for points in others or ()]
+    pairs = [[as_array(positions) for positions in points] for points in (() if others is None else others)]
     if others is None or not all(len(points) == 2 and points[0].ndim and points[1].ndim for points in pairs):
         raise ValueError(
             "others must hold one (x, y) an image, each of two arrays of positions: [(x, y), ...]"

@@ -118,6 +118,7 @@ def _device(own_cache, in_process, monkeypatch):
     """The pretended device, in place of what torch and safetensors know of real ones alone."""
     monkeypatch.setenv("SALIENCY_RESULTS", str(own_cache / "results"))
     monkeypatch.setattr(torch, "tensor", _tensor)
+    monkeypatch.setattr(inputs, "lacks_values", lambda tensor: False)
     monkeypatch.setattr(keep, "load_file", _load_file)
     monkeypatch.setattr(shallow_training, "mixed_precision", lambda device, wanted: nullcontext())
     for name in ("SGD", "AdamW"):

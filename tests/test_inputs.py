@@ -327,11 +327,7 @@ REFUSED = {
     "pictures of two sizes": (lambda: Preprocess().inputs([PICTURE, PICTURE.resize((9, 9))]), "of 2 sizes"),
     "pictures of another kind": (lambda: Preprocess().inputs([PICTURE.convert("P")]), "of kind P"),
     "paths": (lambda: Preprocess().inputs(["holiday.jpg"]), "of kind str"),
-    "a function that prepares": (lambda: as_classifier(network(), lambda x: x), "Preprocess"),
-    "names in a text": (
-        lambda: as_classifier(network(), Preprocess(16, 16), "cat dog"),
-        "names of the classes",
-    ),
+    "a function that prepares": (lambda: as_classifier(network(), lambda x: x), "or None, not a function"),
     "a device without values": (lambda: start("01_sal_mask", "quick", device="meta"), "device 'meta'"),
     "no device": (lambda: start("01_sal_mask", "quick", device=None), "device None"),
     "profiles": (lambda: start("01_sal_mask", ["quick"]), "unknown profile"),

@@ -184,8 +184,8 @@ def as_classifier(
     """
     check_network(model)
     preprocess = Preprocess() if preprocess is None else preprocess
-    if not isinstance(preprocess, Preprocess) or isinstance(classes, str):
-        raise ValueError("as_classifier takes (model, Preprocess(...), [names of the classes])")
+    if not isinstance(preprocess, Preprocess):
+        raise ValueError(f"preprocess must be a Preprocess(...) or None, not a {type(preprocess).__name__}")
     model = separate_activations(model.eval(), preprocess.crop, len(preprocess.mean))
     model = model.to(memory_format=torch.channels_last)
     model.preprocess, model.classes, model.name = preprocess, tuple(classes), name

@@ -101,8 +101,8 @@ RUNS_CODE = {
 RUNS_CODE |= {"yaml.load", "yaml.unsafe_load", "marshal.loads", "shelve.open", "subprocess.getoutput"}
 # Calls that write what an archive names, or fetch what nobody has checked.
 UNCHECKED = {"extractall", "unpack_archive", "urlretrieve", "urlopen", "torch.hub.load", "hf_hub_download"}
-# Calls that are safe with a certain argument alone.
 BUILTINS = {"eval", "exec"}  # a method of that name is another thing
+# Calls that are safe with a certain argument alone.
 SAFE_WITH = {"torch.load": ("weights_only", True), "load_state_dict_from_url": ("check_hash", True)}
 UNSAFE_ARGUMENTS = {("shell", True), ("allow_pickle", True), ("pretrained", True), ("weights", "DEFAULT")}
 

@@ -314,7 +314,6 @@ REFUSED = {
         lambda: shallow_saliency_cnn(hidden=2, width=0.1).eval()(IMAGES),
         r"\(N, 3, 96, 96\) in \[0, 1\], not shape \(2, 3, 16, 16\)",
     ),
-    "a crop beyond the picture": (lambda: Preprocess(16, 32), "crop must be .* at most 16"),
     "a deviation of zero": (lambda: Preprocess(std=(0, 0, 0)), "each std must be a finite number above 0"),
     "a mean of 0 to 255": (lambda: Preprocess(mean=(123.7, 116.3, 103.5)), "each mean must be .* at most 1"),
     "a deviation too few": (lambda: Preprocess(std=(0.2,)), "std must be a tuple"),

@@ -44,8 +44,8 @@ class Preprocess:
     ``place`` says where the crop lies, as shares of what is left over to the left and above: the centre, or
     (0, 0) for the upper left and (1, 1) for the lower right corner. ``mean`` and ``std`` are on the 0..1
     scale, one a channel: three for RGB, one for grey. ``preprocess(picture)`` gives a float tensor
-    (3, crop, crop), or (1, crop, crop) for grey. Raises ValueError for a crop larger than ``side``, for
-    another mean and deviation than one a channel on that scale, and for a place outside the picture.
+    (3, crop, crop), or (1, crop, crop) for grey. Raises ValueError for sizes below 1, for another
+    mean and deviation than one a channel on that scale, and for a place outside the picture.
     """
 
     side: int = 256
@@ -57,7 +57,7 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         check_count("side", self.side)
-        check_count("crop", self.crop, most=self.side)
+        check_count("crop", self.crop)
         for name, values, length in (
             ("mean", self.mean, np.size(self.mean)),
             ("std", self.std, np.size(self.mean)),

@@ -13,7 +13,7 @@ import saliencylib
 from saliencylib.places import ROOT
 from saliencylib.study.sources import imported, modules_behind
 
-BOTTOM = {"places", "lock", "stats", "metrics", "saliency", "digits", "figures", "inputs", "data"}
+BOTTOM = {"places", "files", "lock", "stats", "metrics", "saliency", "digits", "figures", "inputs", "data"}
 PAPERS = {"sal_mask", "shallow_cnn", "licnn"}
 SHARED_FROM_STUDY = {"saliencylib.study.keep", "saliencylib.study.claims", "saliencylib.study.session"}
 # Names that several modules define because they are one interface: the commands' entry, the names of the

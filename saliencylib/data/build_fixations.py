@@ -22,11 +22,11 @@ from saliencylib.data.building import (
     each,
     members,
     put,
-    put_arrays,
     put_png,
     understood,
 )
 from saliencylib.data.registry import DataInvalid
+from saliencylib.files import save_arrays
 
 LONG_SIDE = 256
 MOUSE_LEFT_OUT = 10
@@ -168,7 +168,7 @@ def _put_points(
             f"agree in {odd[0]}; delete it and run ./run_all.sh data again."
         )
     x, y, subject = (np.concatenate(column) for column in zip(*seen, strict=True))
-    put_arrays(
+    save_arrays(
         target / "fixations.npz",
         name=np.array(names),
         width=np.array([sizes[name][0] for name in names], np.int32),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from saliencylib.data.archives import members_of
+from saliencylib.data.building import put
 from saliencylib.data.registry import REGISTRY
 
 
@@ -32,9 +33,7 @@ def _copied(name: str, archive: Path, target: Path) -> None:
     """All members that the registry names, under their names below the archive's top folder."""
     (source,) = REGISTRY[name].sources
     for member, content in members_of(archive, source.members):
-        path = target / member
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        put(target / member, content)
 
 
 def _weights(name: str, file: Path, target: Path) -> None:

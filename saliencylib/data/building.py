@@ -1,7 +1,8 @@
 """What the builders share: reading out of archives, and writing the same bytes every time.
 
 A builder is ``build_NAME(sources, target)`` in the module that datasets.toml names: from the archives by the
-names of its sources to the layout that the loader reads, written into the empty folder ``target``.
+names of its sources to the layout that the loader reads, written into the empty folder ``target``, which the
+caller moves to its place once the disk holds all of it.
 """
 
 import csv
@@ -11,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 from PIL import Image
 
 from saliencylib.data.archives import members_of
@@ -79,9 +79,3 @@ def put_png(path: Path, image: Image.Image) -> None:
     """Write an image without loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, "PNG")
-
-
-def put_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays to a compressed npz file, whose entries numpy dates 1980."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **arrays)

@@ -13,6 +13,7 @@ from threading import Event
 from urllib.parse import urlsplit
 
 from saliencylib.data.registry import DataInvalid, DataNotFound, Source
+from saliencylib.files import flush
 
 AT_ONCE = 4
 PAUSES = (1, 2, 4, 8)  # seconds before the second try and the further ones
@@ -64,10 +65,14 @@ def fetch_all(
     for name, source in wanted.items():
         path = found_locally(source, (*given, folder))
         try:
-            if path and path.is_file() and path.parent != folder:
+            if path and path.is_file():
                 check_archive(path, source)
         except DataInvalid as error:
-            errors[name] = error
+            if path.parent == folder:  # an earlier download, which the disk damaged
+                path.unlink()
+                missing.append(source)
+            else:
+                errors[name] = error
         else:
             paths |= {name: path} if path else {}
             missing += [] if path else [source]
@@ -159,6 +164,7 @@ def _download(source: Source, target: Path, stop: Event) -> Path:
     except DataInvalid:
         part.unlink()
         raise
+    flush(part)
     os.replace(part, target)
     size, seconds = target.stat().st_size / 1e6, max(time.monotonic() - began, 1e-3)
     told = f"fetched {source.file}: {size:,.1f} MB in {seconds:.0f} s ({size / seconds:,.1f} MB/s)"

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +30,7 @@ from saliencylib.data.states import (
     state_of,
     unread,
 )
+from saliencylib.files import flush, write
 from saliencylib.lock import alone_in
 from saliencylib.places import data_root, given
 
@@ -221,7 +223,7 @@ def _has_known_sums(entry: DataSet) -> bool:
 def _show_terms(entries: list[DataSet], accept: bool) -> None:
     """Prints the terms of sets; raises DataNotFound for terms that are not accepted."""
     path = data_root() / ACCEPTED
-    known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     for entry in entries:
         print(f"{entry.name}: {entry.title}. {entry.terms}", file=sys.stderr)
     asked = [entry for entry in entries if entry.research and f"{entry.name}: {entry.terms}" not in known]
@@ -234,8 +236,7 @@ def _show_terms(entries: list[DataSet], accept: bool) -> None:
     if asked:
         lines = [*known, *(f"{entry.name}: {entry.terms}" for entry in asked)]
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            _write_text(path, "".join(f"{line}\n" for line in lines))
         except OSError as error:
             raise downloads.unwritten(path, error) from error
 
@@ -328,8 +329,7 @@ def build_set(name: str, source: str, paths: Mapping[str, Path], write_manifest:
         make(paths, part)
         found = manifest_of(part, entry.made)
         if write_manifest:
-            MANIFESTS.mkdir(exist_ok=True)
-            (MANIFESTS / manifest_name(entry, source)).write_text(found, encoding="utf-8")
+            _write_text(MANIFESTS / manifest_name(entry, source), found)
         _check(entry, source, found, paths)
         _mark(part / marker_path(entry).name, entry, source, found)
         _put(part, entry)
@@ -361,16 +361,23 @@ def _mark(path: Path, entry: DataSet, source: str, manifest: str) -> None:
     marker = {"set": entry.name, "source": source, "manifest": digest_of(manifest), "version": VERSION}
     if manifest_text(entry, source) is None:
         marker["files"] = manifest
-    path.write_text(json.dumps(marker) + "\n", encoding="utf-8")
+    _write_text(path, json.dumps(marker) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _put(part: Path, entry: DataSet) -> None:
-    """Moves what was built to its place; what stood there goes only once the new is in its place."""
+    """Moves what was built to its place; what stood there goes only once the disk holds the new."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(flush, [part, *part.rglob("*")]))
     target = entry.folder
     target.parent.mkdir(parents=True, exist_ok=True)
     if entry.single:
         os.replace(part / target.name, target)
         os.replace(part / marker_path(entry).name, marker_path(entry))
+        flush(target.parent)
         return
     old = part.with_name(f".{entry.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -382,6 +389,7 @@ def _put(part: Path, entry: DataSet) -> None:
         if old.exists():
             os.replace(old, target)
         raise
+    flush(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from saliencylib import stats
 from saliencylib.data.fixations import fixation_set
 from saliencylib.data.registry import DataInvalid, DataNotFound
+from saliencylib.files import write
 from saliencylib.inputs import check_network, rgb_picture
 from saliencylib.shallow_cnn.gaze import from_fixations, gaze_pairs, held_out_of_osie, training_and_validation
 from saliencylib.shallow_cnn.network import INPUT_SIZE, ShallowSaliencyCNN, shallow_saliency_cnn
@@ -30,7 +31,6 @@ from saliencylib.shallow_cnn.training import (
     predicted_maps,
     train_gaze_network,
 )
-from saliencylib.study.keep import write
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 WEIGHTS_REMEDY = "get it again with git checkout, or train it with python -m saliencylib.shallow_cnn.shipped"

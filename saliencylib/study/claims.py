@@ -4,6 +4,7 @@ The claims stand in ``claims.csv``; notebooks write what they measured into a ru
 the two by rules that were fixed before looking.
 """
 
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from nbformat import NotebookNode
 from saliencylib import stats
 from saliencylib.study import verdicts as rules
 from saliencylib.study.plan import NOTEBOOK_OF
+from saliencylib.study.records import digest_of_file, known
 
 SOURCES = ("paper", "real", "embedded")
 # The order in which verdicts are counted; those on embedded data follow theirs.
@@ -155,10 +157,17 @@ def executed_notebook(path: Path) -> NotebookNode | None:
 def measured_in(file: Path) -> pd.DataFrame:
     """What one notebook measured: a table with ``MEASURED_COLUMNS``.
 
-    Raises FileNotFoundError when there is none, and ValueError, naming it, for a file that is something else.
+    Raises FileNotFoundError when there is none, and ValueError, naming it, for a file that is something else,
+    or not what the run's record says that the notebook wrote.
     """
+    text = file.read_text(encoding="utf-8", errors="replace")
+    digest = digest_of_file(file)
+    entries = known(file.parents[1]).values()
+    written = [entry.get("outputs", {}).get(f"tables/{file.name}", digest) for entry in entries]
     try:
-        return pd.read_csv(file)[MEASURED_COLUMNS]
+        if not text.endswith("\n") or set(written) - {digest}:
+            raise ValueError("it is not as it was written")
+        return pd.read_csv(io.StringIO(text))[MEASURED_COLUMNS]
     except (ValueError, KeyError) as error:
         raise ValueError(
             f"{file} is damaged, no table of measurements: delete it and run its notebook again"

@@ -29,8 +29,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from saliencylib.files import write
 from saliencylib.places import cache_root, results_root
-from saliencylib.study.files import write
 from saliencylib.study.plan import local_workers
 from saliencylib.study.sources import code_of_text
 

@@ -2,9 +2,11 @@
 
 An entry is named by everything that it depends on: the arguments (arrays by content) and the code, which is
 the syntax tree of the function's module and of all library modules that it imports, directly or not. Writes
-go to a temporary file that is then renamed, so that an interruption leaves nothing half-written.
+go to a temporary file that is then renamed, so that an interruption leaves nothing half-written; what a disk
+damaged all the same is noticed when it is read, and made again.
 """
 
+import csv
 import functools
 import gzip
 import hashlib
@@ -25,14 +27,14 @@ import pandas as pd
 import torch
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
+from saliencylib.files import load_arrays, save_arrays, write
 from saliencylib.places import ROOT, cache_root, results_root
 from saliencylib.study import cluster
-from saliencylib.study.files import load_arrays, save_arrays, write
 from saliencylib.study.sources import code_of
 
 TABLE_AFTER = 300.0  # seconds of work from which a kept table is worth a place in the repository
@@ -210,12 +212,17 @@ class Checkpoint:
     ) -> tuple[int, dict[str, list[float]]]:
         """Load the state into ``model`` and ``optimiser``; the finished epochs and the log.
 
-        Gives (0, {}) and changes nothing when there is no checkpoint or it cannot be read.
+        Gives (0, {}) and changes nothing when there is no checkpoint or it is damaged.
         """
         global _unseen
+        device = str(next(model.parameters()).device)
         try:
-            tensors = load_file(cluster.at_hand(self.path), device=str(next(model.parameters()).device))
+            with safe_open(cluster.at_hand(self.path), "pt", device) as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                promised = (file.metadata() or {}).get("digest")  # which older checkpoints lack
         except (OSError, SafetensorError):
+            return 0, {}
+        if promised not in (None, _digest_of_sorted(tensors)):
             return 0, {}
         _unseen += float(tensors["seconds"])
         model.load_state_dict(_part(tensors, "model/"))
@@ -246,7 +253,13 @@ class Checkpoint:
         for index, state in (optimiser.state_dict()["state"] if optimiser else {}).items():
             for name, value in state.items():
                 tensors[f"optimiser/{index}/{name}"] = torch.as_tensor(value).contiguous()
-        write(self.path, lambda temporary: save_file(tensors, temporary))
+        facts = {"digest": _digest_of_sorted(tensors)}
+        write(self.path, lambda temporary: save_file(tensors, temporary, facts))
+
+
+def _digest_of_sorted(values: Mapping[str, object]) -> str:
+    """The digest of named values, whatever their order."""
+    return digest(dict(sorted(values.items())))
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -283,11 +296,12 @@ def recorded_side_by_side(
 
     A job of more than ``RECORD_AFTER`` seconds (on a GPU, any) becomes, as soon as it is done, a line of
     ``results/kept/<name>.csv``, which is committed: its key, its ``marks`` (what a reader knows it by), where
-    it was made, and the frame's columns. A job whose key is in the record is not done again, unless
-    ``$SALIENCY_FRESH`` is set. ``keys`` are what a job's outcome depends on beside the code of ``work``, as
-    ``digest`` takes it; machine and torch version are no part of them, since they change a training as
-    another seed would. The frames have one more column, made_on, which names both. The jobs are small: on a
-    GPU as many processes share it as there are cores, and memory for (``GPU_SHARE`` each).
+    it was made, the frame's columns, and a digest of all that, without which the line does not count. A job
+    whose key is in the record is not done again, unless ``$SALIENCY_FRESH`` is set. ``keys`` are what a job's
+    outcome depends on beside the code of ``work``, as ``digest`` takes it; machine and torch version are no
+    part of them, since they change a training as another seed would. The frames have one more column,
+    made_on, which names both. The jobs are small: on a GPU as many processes share it as there are cores, and
+    memory for (``GPU_SHARE`` each).
     """
     code = code_of(work.__module__)
     named = [digest(work.__qualname__, code, *key) for key in keys]
@@ -357,25 +371,40 @@ def _read_record(name: str) -> dict[str, dict[str, str]]:
     if os.environ.get("SALIENCY_FRESH"):
         return lines
     for root in dict.fromkeys((ROOT / "results", results_root())):
-        try:
-            frame = pd.read_csv(_record_path(root, name), dtype=str, keep_default_na=False)
-            lines |= {row.pop("key"): row for row in frame.to_dict("records")}
-        except (OSError, ValueError, KeyError):
-            continue
+        lines |= _whole_lines(_record_path(root, name))
     return lines
+
+
+def _whole_lines(path: Path) -> dict[str, dict[str, str]]:
+    """The lines of a record by key, without those that are damaged."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    header, *rows = (next(csv.reader([line.replace("\0", "")]), []) for line in text.split("\n"))
+    lines = {}
+    for row in rows:
+        line = dict(zip(header, row, strict=False))
+        promised = line.pop("digest", "")
+        if promised == _digest_of_line(line):
+            lines[line.pop("key")] = line
+    return lines
+
+
+def _digest_of_line(line: Mapping[str, str]) -> str:
+    """The digest of a record's line, whichever empty columns other lines give it."""
+    return _digest_of_sorted({name: text for name, text in line.items() if text})
 
 
 def _write_record(name: str, new: dict[str, dict]) -> None:
     path = _record_path(results_root(), name)
-    try:
-        known = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError):
-        known = pd.DataFrame()
-    added = pd.DataFrame([{"key": key} | line for key, line in new.items()]).astype(str)
-    frame = pd.concat([known, added]).drop_duplicates("key", keep="last").fillna("")
+    added = {key: {column: str(value) for column, value in line.items()} for key, line in new.items()}
+    lines = [{"key": key} | line for key, line in (_whole_lines(path) | added).items()]
+    frame = pd.DataFrame(lines).fillna("")
     marks = [column for column in frame if column != "key"]
-    text = frame.sort_values([*marks, "key"]).to_csv(index=False, lineterminator="\n")
-    write(path, lambda temporary: temporary.write_text(text))
+    frame = frame.assign(digest=[_digest_of_line(line) for line in lines]).sort_values([*marks, "key"])
+    text = frame.to_csv(index=False, lineterminator="\n")
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _line(frame: pd.DataFrame) -> dict[str, str]:

@@ -4,7 +4,6 @@
 They are written by hand but for the parts between marks, which come from the run's tables and records.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from saliencylib.places import ROOT
 from saliencylib.study import claims
 from saliencylib.study.findings import findings
 from saliencylib.study.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, SETUP_GIGABYTES
+from saliencylib.study.records import read_record
 
 REPORTED_RUN = "results/mini-short"
 WHERE = {
@@ -110,23 +110,6 @@ def scope(paper: str) -> tuple[str, str]:
     """What a paper is ("Wang et al., ICIG 2015") and what it claims, as REPORT.md says it."""
     text = (ROOT / "REPORT.md").read_text(encoding="utf-8")
     return re.search(rf"^\d\. \*\*{paper}\*\* \((.+?)\)\. (.+)$", text, flags=re.MULTILINE).groups()
-
-
-def read_record(folder: Path) -> dict[str, dict]:
-    """The entries of a run folder's provenance.json by notebook; empty when there is none.
-
-    Raises ValueError when the file cannot be read or holds something else.
-    """
-    path = folder / "provenance.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if not (isinstance(record, dict) and all(isinstance(entry, dict) for entry in record.values())):
-            raise ValueError("it holds no entries by notebook")
-        return record
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"the record {path} cannot be read ({error}): delete it to run the notebooks again"
-        ) from error
 
 
 def markdown_table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> str:

@@ -5,7 +5,6 @@
 
 import argparse
 import ast
-import json
 import os
 import platform
 import shutil
@@ -31,13 +30,14 @@ from saliencylib.data.checks import fingerprint
 from saliencylib.data.get import obtain
 from saliencylib.data.registry import DataNotFound
 from saliencylib.data.states import lacking, state_of
+from saliencylib.files import clear_away, write
 from saliencylib.licnn.classifiers import load_classifier
 from saliencylib.lock import alone_in
 from saliencylib.photograph.reading import folder_name
 from saliencylib.places import ROOT, cache_root, data_root, environment, given, results_root
-from saliencylib.study import claims, cluster, plan
-from saliencylib.study.keep import digest, write
-from saliencylib.study.report import OPENING, REPORTED_RUN, read_record, updated
+from saliencylib.study import claims, cluster, plan, records
+from saliencylib.study.keep import digest
+from saliencylib.study.report import OPENING, REPORTED_RUN, updated
 from saliencylib.study.session import device_named
 from saliencylib.study.settings import SETTINGS
 from saliencylib.study.sources import code_of_text
@@ -81,8 +81,9 @@ def run_study(options: argparse.Namespace) -> int:
             _download(jobs)
         if why := plan.refusal(jobs, download=False):
             raise ValueError(why)
-        if unverified := [name for name in plan.needed(jobs) if state_of(name).word == "unverified"]:
-            print(f"unverified data, not made by ./run_all.sh data: {', '.join(unverified)}", flush=True)
+        _check_data(plan.needed(jobs))
+        for root in (cache_root(), results_root()):
+            clear_away(root)
         if options.fresh:
             _forget_cache()
             os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
@@ -208,7 +209,7 @@ def notebook_fingerprint(job: plan.Job, values: dict[str, object]) -> str:
     used = _data_fingerprints(job.notebook, job.profile)
     if job.notebook == "04_scoreboard":
         tables = sorted((results_root() / job.folder / "tables").glob("[0-9]*_claims.csv"))
-        used = {table.name: table.read_text() for table in tables}
+        used = {table.name: table.read_text(encoding="utf-8", errors="replace") for table in tables}
     return digest(code, library, settings, values, used, torch.__version__)
 
 
@@ -218,22 +219,13 @@ def _data_fingerprints(notebook: str, profile: str) -> dict[str, str]:
 
 def finished(job: plan.Job, folder: Path, mark: str) -> bool:
     """Whether the record says that this very notebook run is complete and its outputs are still whole."""
-    if _known(folder).get(job.notebook, {}).get("fingerprint") != mark:
+    entry = records.known(folder).get(job.notebook, {})
+    if entry.get("fingerprint") != mark or "outputs" not in entry:
         return False
-    try:
-        if job.notebook in plan.NOTEBOOK_OF.values():
-            claims.measured_in(folder / "tables" / f"{job.notebook[:2]}_claims.csv")
-    except (OSError, ValueError):
+    if claims.executed_notebook(folder / "notebooks" / f"{job.notebook}.ipynb") is None:
         return False
-    return claims.executed_notebook(folder / "notebooks" / f"{job.notebook}.ipynb") is not None
-
-
-def _known(folder: Path) -> dict[str, dict]:
-    """The record of a run; of a damaged one nothing, so that its notebooks run again and it is made anew."""
-    try:
-        return read_record(folder)
-    except ValueError:
-        return {}
+    outputs = entry["outputs"].items()
+    return all(records.digest_of_file(folder / name) == digits for name, digits in outputs)
 
 
 def record(
@@ -245,7 +237,8 @@ def record(
     steps: dict[str, float],
     commit: str,
 ) -> None:
-    """Note in provenance.json that a notebook is finished: versions, machine, data, commit and wall times."""
+    """Note in provenance.json that a notebook is finished: versions, machine, data, commit, wall times and
+    what it wrote."""
     entry = {
         "fingerprint": mark,
         "parameters": values,
@@ -261,9 +254,9 @@ def record(
         "data from": {
             name: str(state_of(name)) for name in plan.NEEDS[notebook].get(str(values["profile"]), ())
         },
+        "outputs": records.outputs_of(folder, notebook),
     }
-    text = json.dumps(_known(folder) | {notebook: entry}, indent=1, sort_keys=True) + "\n"
-    write(folder / "provenance.json", lambda temporary: temporary.write_text(text))
+    records.note(folder, notebook, entry)
 
 
 def store(executed: Path, target: Path) -> dict[str, float]:
@@ -413,6 +406,18 @@ def _forget_cache() -> None:
                 f"--fresh would delete {cache}, which holds {place}: set SALIENCY_CACHE to another folder"
             )
     shutil.rmtree(cache, ignore_errors=True)
+
+
+def _check_data(names: Collection[str]) -> None:
+    """Read all files of these sets; say which cannot be verified. Raises ValueError for damaged ones."""
+    states = {name: state_of(name, hashed=True) for name in names}
+    if damaged := {name: state for name, state in states.items() if state.word == "damaged"}:
+        told = "; ".join(f"{name} is {state}" for name, state in damaged.items())
+        raise ValueError(
+            f"{told}: delete it below {data_root()} and run ./run_all.sh data {' '.join(damaged)}"
+        )
+    if unverified := [name for name, state in states.items() if state.word == "unverified"]:
+        print(f"unverified data, not made by ./run_all.sh data: {', '.join(unverified)}", flush=True)
 
 
 def _download(jobs: list[plan.Job]) -> None:

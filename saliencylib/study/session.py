@@ -14,11 +14,11 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from saliencylib import figures
+from saliencylib.files import write
 from saliencylib.inputs import check_seed
 from saliencylib.places import results_root
 from saliencylib.stats import Estimate
-from saliencylib.study import claims, keep
-from saliencylib.study.keep import write
+from saliencylib.study import claims, keep, records
 from saliencylib.study.plan import LAST_SEED, NOTEBOOKS, check_device, run_name
 from saliencylib.study.settings import SETTINGS
 
@@ -79,7 +79,7 @@ class Run:
         text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
         if name.endswith(".gz"):
             path, text = path.with_suffix(".csv.gz"), gzip.compress(text, mtime=0)
-        write(path, lambda temporary: temporary.write_bytes(text))
+        self._write(path, text)
         return frame
 
     def show(self, figure: Figure, name: str, alt: str, photographs: bool = False) -> Image:
@@ -90,8 +90,12 @@ class Run:
         data, kind = figures.encoded(figure, photographs)
         suffix = "jpg" if photographs else "png"
         path = self.folder / "figures" / f"{self.notebook[:2]}_{name}.{suffix}"
-        write(path, lambda temporary: temporary.write_bytes(data))
+        self._write(path, data)
         return Image(data=data, format=kind, alt=alt)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        records.forget(self.folder, self.notebook)  # of an earlier run
+        write(path, lambda temporary: temporary.write_bytes(content))
 
     def measure(
         self,

@@ -37,6 +37,7 @@ from saliencylib.study import claims, report
 from saliencylib.study.compare import run_folder
 from saliencylib.study.findings import findings
 from saliencylib.study.plan import NOTEBOOK_OF, NOTEBOOKS
+from saliencylib.study.records import read_record
 from saliencylib.study.report import markdown_table
 
 SITE = ROOT / "site"
@@ -124,7 +125,7 @@ def newest_run() -> Path:
 
 def finished_at(folder: Path) -> str:
     """When the last notebook of a run was finished, as ISO date and time; "" for a run without a record."""
-    return max((entry["finished"] for entry in report.read_record(folder).values()), default="")
+    return max((entry["finished"] for entry in read_record(folder).values()), default="")
 
 
 # ------------------------------------------------------------------------------------------- the pages
@@ -191,7 +192,7 @@ def relinked(text: str, missing: Iterable[str]) -> str:
 
 def run_note(folder: Path, notebook: str) -> str:
     """What a page says of the execution that it shows: run, date, machine, data and, if known, commit."""
-    entry = report.read_record(folder).get(notebook)
+    entry = read_record(folder).get(notebook)
     if entry is None:
         return f"Run {folder.name}"
     sets = ", ".join(entry["data"]) or "none from outside the project"
@@ -280,7 +281,7 @@ def _badge(verdict: str) -> str:
 
 def provenance_page(folder: Path) -> str:
     """When, on what and with which versions and data each notebook was executed, as Markdown."""
-    record = dict(sorted(report.read_record(folder).items()))
+    record = dict(sorted(read_record(folder).items()))
     times = []
     for name, entry in record.items():
         date, minutes = entry["finished"][:16].replace("T", " "), f"{entry['seconds'] / 60:.1f}"
@@ -329,7 +330,7 @@ def stage(folder: Path, source: Path) -> None:
     missing = [name for name in NOTEBOOKS if name not in present]
     for name in NOTEBOOKS:
         if name in present:
-            notebook = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4)
+            notebook = claims.read_executed(folder / "notebooks" / f"{name}.ipynb")
         else:
             title = f"# {name[3:].replace('_', ' ').capitalize()} (not in this run)"
             text = f"{title}\n\nThe run {folder.name} stores no executed copy of this notebook."

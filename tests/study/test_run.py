@@ -257,7 +257,7 @@ def test_a_photograph_of_any_name_reaches_its_notebook_as_text(tmp_path, monkeyp
 
 @pytest.mark.parametrize("path", sorted((run.ROOT / "results").glob("*/provenance.json")), ids=str)
 def test_committed_runs_take_no_unverified_data(path):
-    for notebook, entry in run.read_record(path.parent).items():
+    for notebook, entry in run.records.read_record(path.parent).items():
         states = entry.get("data from", {})
         # Weights in another form than the download have no checksum to compare with.
         beside = {name for name in states if REGISTRY[name].optional or REGISTRY[name].instead}
@@ -284,7 +284,7 @@ def test_the_record_says_where_data_comes_from(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
     (tmp_path / "rc_reference/DataSet1/Imgs").mkdir(parents=True)
     run.record(tmp_path, "01_sal_mask", "mark", {"profile": "mini"}, 1.0, {}, "abc")
-    states = run.read_record(tmp_path)["01_sal_mask"]["data from"]
+    states = run.records.read_record(tmp_path)["01_sal_mask"]["data from"]
     assert states["clothing96"] == "absent" and states["rc_reference"].startswith("partial (")
 
 
@@ -322,8 +322,8 @@ def test_a_damaged_record_is_made_again(copied, tmp_path, capfd, content):
     record = tmp_path / "results/quick/provenance.json"
     record.write_bytes(content)
     with pytest.raises(ValueError, match="provenance.json cannot be read"):
-        run.read_record(record.parent)
-    assert call("--only", "01") == 0 and run.read_record(record.parent).keys() == {"01_sal_mask"}
+        run.records.read_record(record.parent)
+    assert call("--only", "01") == 0 and run.records.read_record(record.parent).keys() == {"01_sal_mask"}
     assert call("--only", "01") == 0
     assert capfd.readouterr().out.count("finished before") == 1
 
@@ -469,7 +469,7 @@ def test_a_clock_that_is_set_back_gives_no_negative_seconds(copied, tmp_path, mo
     nbformat.write(new_notebook(cells=[new_markdown_cell("## A"), code]), tmp_path / "given.ipynb")
     assert run.store(tmp_path / "given.ipynb", tmp_path / "stored.ipynb") == {}
     assert call("--only", "05") == 0
-    assert run.read_record(tmp_path / "results/quick")["05_your_own_photograph"]["seconds"] >= 0
+    assert run.records.read_record(tmp_path / "results/quick")["05_your_own_photograph"]["seconds"] >= 0
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "9" * 400])

@@ -3,6 +3,10 @@
 ``$SALIENCY_DASK`` names it: the address of a scheduler ("tcp://head:8786"), or "local:N" for N workers on
 this machine. ``CLUSTERS.md`` says how one is started. Dask is imported only where the variable is set.
 
+joblib has a back end of its own for Dask. It is not used, since it gives up what this must survive: with it,
+data sent once are gone with the workers that held them, and the call with them, and a lost scheduler is a
+bare CancelledError; and it brings back what a job returns, but not what it keeps.
+
 A job is done in an empty folder that stands for the cache and the results. What it writes there comes back
 with its answer and is written here under the same names; a file that it looks for in vain there, but that is
 here, is sent, and the job starts again.

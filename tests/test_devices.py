@@ -22,7 +22,6 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree as pytree
@@ -115,11 +114,10 @@ def _computed(func: Callable, args: tuple, kwargs: dict) -> object:
 
 @pytest.fixture(autouse=True)
 def _device(own_cache, in_process, monkeypatch):
-    """The pretended device, in place of what torch and safetensors know of real ones alone."""
+    """The pretended device, in place of what torch knows of real ones alone."""
     monkeypatch.setenv("SALIENCY_RESULTS", str(own_cache / "results"))
     monkeypatch.setattr(torch, "tensor", _tensor)
     monkeypatch.setattr(inputs, "lacks_values", lambda tensor: False)
-    monkeypatch.setattr(keep, "load_file", _load_file)
     monkeypatch.setattr(shallow_training, "mixed_precision", lambda device, wanted: nullcontext())
     for name in ("SGD", "AdamW"):
         plain = getattr(torch.optim, name)
@@ -130,10 +128,6 @@ def _device(own_cache, in_process, monkeypatch):
 
 def _tensor(data: object, *, device: torch.device = CPU, made=torch.tensor, **options: object) -> Tensor:
     return made(data, **options).to(device)
-
-
-def _load_file(path, device: str) -> dict[str, Tensor]:
-    return {name: tensor.to(device) for name, tensor in load_file(path).items()}
 
 
 def test_the_device_refuses_what_a_gpu_refuses():

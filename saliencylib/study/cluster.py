@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "SALIENCY_DASK"
 SENT_ONCE = 100_000  # bytes from which an array that several jobs have is sent once, not with every job
+IN_FLIGHT = 256  # jobs that the cluster has at a time, or four a worker: each holds its data until it is done
 PATIENCE = "30s"  # for a scheduler to answer
 DASK_SETTINGS = {
     "distributed.admin.large-graph-warning-threshold": "1TB",  # inputs are meant to be large
@@ -139,10 +141,21 @@ def as_they_come(work: Callable, jobs: Sequence[tuple], module: str, gpu: bool, 
         waiting[key] = number, future
         return future
 
+    def go_on() -> None:
+        """Send more jobs, and tell ``bar`` how many run and how many failed."""
+        try:
+            workers = len(client.ncores())
+        except OSError:  # the scheduler is lost, which the next job tells
+            workers = 0
+        room = max(0, max(IN_FLIGHT, 4 * workers) - len(waiting))
+        done.update([send(number) for number in islice(numbers, room)])
+        running = min(len(waiting), workers)  # a worker does one job at a time
+        bar.set_postfix_str(f"{running} running, {len(failures)} failed")
+
+    numbers = iter(range(len(jobs)))
     done = distributed.as_completed(loop=client.loop, with_results=True, raise_errors=False)
     try:
-        done.update([send(number) for number in range(len(jobs))])
-        _show(client, bar, len(waiting), len(failures))
+        go_on()
         for future, answer in done:
             number, _ = waiting.pop(future.key)
             if future.status == "error":
@@ -165,22 +178,13 @@ def as_they_come(work: Callable, jobs: Sequence[tuple], module: str, gpu: bool, 
                     done.add(send(number))
                     continue
                 yield answer.result
-            _show(client, bar, len(waiting), len(failures))
+            go_on()
     finally:
         if waiting and client.status == "running":
             client.cancel([future for _, future in waiting.values()])
     if failures:
         failures[0].add_note(f"{len(failures)} of {len(jobs)} jobs failed; what the others gave is kept")
         raise failures[0]
-
-
-def _show(client: "Client", bar: tqdm, waiting: int, failed: int) -> None:
-    """Tell ``bar`` how many of the ``waiting`` jobs run, and how many failed."""
-    try:
-        running = min(waiting, len(client.ncores()))  # a worker does one job at a time
-    except OSError:  # the scheduler is lost, which the next job tells
-        return
-    bar.set_postfix_str(f"{running} running, {failed} failed")
 
 
 class _Input(NamedTuple):

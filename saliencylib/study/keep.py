@@ -215,9 +215,8 @@ class Checkpoint:
         Gives (0, {}) and changes nothing when there is no checkpoint or it is damaged.
         """
         global _unseen
-        device = str(next(model.parameters()).device)
         try:
-            with safe_open(cluster.at_hand(self.path), "pt", device) as file:
+            with safe_open(cluster.at_hand(self.path), "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
                 promised = (file.metadata() or {}).get("digest")  # which older checkpoints lack
         except (OSError, SafetensorError):
@@ -225,6 +224,8 @@ class Checkpoint:
         if promised not in (None, _digest_of_sorted(tensors)):
             return 0, {}
         _unseen += float(tensors["seconds"])
+        device = next(model.parameters()).device
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         model.load_state_dict(_part(tensors, "model/"))
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in _part(tensors, "optimiser/").items():

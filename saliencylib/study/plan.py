@@ -26,7 +26,6 @@ RUNS = ("quick", "mini-short", "mini-full", "paper-short", "paper-full")
 NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 NOTEBOOKS = (*NOTEBOOK_OF.values(), "04_scoreboard", "05_your_own_photograph")
 SETUP_GIGABYTES = 6.7
-LAST_SEED = 2**32 - 1  # what every generator here takes
 
 # The data sets that a notebook needs for a profile, as datasets.toml says; quick needs none.
 NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -31,6 +31,7 @@ from saliencylib.data.get import obtain
 from saliencylib.data.registry import DataNotFound
 from saliencylib.data.states import lacking, state_of
 from saliencylib.files import clear_away, write
+from saliencylib.inputs import check_seed
 from saliencylib.licnn.classifiers import load_classifier
 from saliencylib.lock import alone_in
 from saliencylib.photograph.reading import folder_name
@@ -76,30 +77,41 @@ def run_study(options: argparse.Namespace) -> int:
     jobs = plan.chosen(plan.selected(options.only), options.profile, options.schedule, gpu)
     parameters = checked_parameters(options.parameters, jobs)
     folders = [results_root() / name for name in dict.fromkeys(job.folder for job in jobs)]
-    with _alone(folders), mock.patch.dict(os.environ):
-        if options.download:
-            _download(jobs)
-        if why := plan.refusal(jobs, download=False):
-            raise ValueError(why)
-        _check_data(plan.needed(jobs))
-        for root in (cache_root(), results_root()):
-            clear_away(root)
-        if options.fresh:
-            _forget_cache()
-            os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
-        # The kernels use the cluster that this process connects to, or starts.
-        address = options.dask and cluster.client_at(options.dask).scheduler.address
-        os.environ[cluster.VARIABLE] = address
-        print(f"torch {torch.__version__} on {_device_text(device)}", flush=True)
-        failures: dict[plan.Job, str | None] = {}
-        for job in jobs:
-            failures[job] = _not_judged(job, failures) or execute(job, str(device), parameters, options.fresh)
-        for folder in folders:
-            ended = [job for job, failure in failures.items() if not failure]
-            report_run(folder, [job.notebook for job in ended if results_root() / job.folder == folder])
-    for failure in filter(None, failures.values()):
-        print(failure, file=sys.stderr)
+    failures: dict[plan.Job, str | None] = {}
+    try:
+        with _alone(folders), mock.patch.dict(os.environ):
+            _prepare(options, jobs)
+            print(f"torch {torch.__version__} on {_device_text(device)}", flush=True)
+            for job in jobs:
+                why = _not_judged(job, failures)
+                failures[job] = why or execute(job, str(device), parameters, options.fresh)
+            for folder in folders:
+                ended = [job for job, failure in failures.items() if not failure]
+                report_run(folder, [job.notebook for job in ended if results_root() / job.folder == folder])
+    finally:
+        for failure in filter(None, failures.values()):
+            print(failure, file=sys.stderr)
     return 1 if any(failures.values()) else 0
+
+
+def _prepare(options: argparse.Namespace, jobs: list[plan.Job]) -> None:
+    """Bring and check the data, clear away what earlier runs left, and set what the kernels' processes need.
+
+    Raises ValueError or DataNotFound for data that is missing or damaged, and for a cluster out of reach.
+    """
+    if options.download:
+        _download(jobs)
+    if why := plan.refusal(jobs, download=False):
+        raise ValueError(why)
+    _check_data(plan.needed(jobs))
+    for root in (cache_root(), results_root()):
+        clear_away(root)
+    if options.fresh:
+        _forget_cache()
+        os.environ["SALIENCY_FRESH"] = "1"  # the kernels do not read results/kept either
+    # The kernels use the cluster that this process connects to, or starts.
+    address = options.dask and cluster.client_at(options.dask).scheduler.address
+    os.environ[cluster.VARIABLE] = address
 
 
 def _not_judged(job: plan.Job, failures: Mapping[plan.Job, str | None]) -> str | None:
@@ -131,8 +143,8 @@ def checked_parameters(pairs: list[list[str]], jobs: list[plan.Job]) -> dict[str
         except ValueError as error:
             wanted = "UTF-8 text" if kind is str else f"of type {kind.__name__}"
             raise ValueError(f"parameter {name} must be {wanted}, not {text!r}") from error
-        if name == "first_seed" and not 0 <= values[name] <= plan.LAST_SEED:
-            raise ValueError(f"parameter {name} must be from 0 to {plan.LAST_SEED:,}, not {text}")
+        if name == "first_seed":
+            check_seed(f"parameter {name}", values[name])
     return values
 
 

@@ -19,7 +19,7 @@ from saliencylib.inputs import check_seed
 from saliencylib.places import results_root
 from saliencylib.stats import Estimate
 from saliencylib.study import claims, keep, records
-from saliencylib.study.plan import LAST_SEED, NOTEBOOKS, check_device, run_name
+from saliencylib.study.plan import NOTEBOOKS, check_device, run_name
 from saliencylib.study.settings import SETTINGS
 
 
@@ -156,8 +156,6 @@ def start(
     """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"unknown notebook {notebook!r}; valid notebooks: {', '.join(NOTEBOOKS)}")
-    if not 0 <= first_seed <= LAST_SEED:
-        raise ValueError(f"first_seed must be a whole number from 0 to {LAST_SEED:,}, not {first_seed!r}")
     name = run_name(profile, schedule)
     check_seed("first_seed", first_seed)
     keep.recording = name != "quick"

@@ -330,7 +330,10 @@ def stage(folder: Path, source: Path) -> None:
     missing = [name for name in NOTEBOOKS if name not in present]
     for name in NOTEBOOKS:
         if name in present:
-            notebook = claims.read_executed(folder / "notebooks" / f"{name}.ipynb")
+            path = folder / "notebooks" / f"{name}.ipynb"
+            notebook = claims.executed_notebook(path)
+            if notebook is None:
+                raise ValueError(f"{path} is damaged: delete it and run the notebook again")
         else:
             title = f"# {name[3:].replace('_', ' ').capitalize()} (not in this run)"
             text = f"{title}\n\nThe run {folder.name} stores no executed copy of this notebook."

@@ -290,14 +290,20 @@ def test_squeezenet_is_the_same_from_a_download_and_from_its_copy_in_half_precis
 
 
 @pytest.mark.parametrize(
-    ("name", "top1"),
-    [("efficientnet_lite0", 0.886), ("efficientnet_lite1", 0.905), ("squeezenet1_1", 0.653)],
+    ("name", "top1", "of_smaller"),
+    [
+        ("efficientnet_lite0", 0.898, 0.886),
+        ("efficientnet_lite1", 0.919, 0.905),
+        ("squeezenet1_1", 0.653, 0.653),
+    ],
 )
-def test_accuracy_on_labelled_photographs(name, top1, real_data):
+def test_accuracy_on_labelled_photographs(name, top1, of_smaller, real_data):
+    """Also on copies of 256 x 256 pixels, on which the networks are right less often."""
     if not available("nips2017_dev"):
         pytest.skip("needs nips2017_dev below $SALIENCY_DATA")
     if name == "squeezenet1_1" and not available("squeezenet1_1"):
         pytest.skip("needs squeezenet1_1 below $SALIENCY_DATA")
     photos, model = nips2017_dev(), load_classifier(name)
     top = top_classes_of_many(model, photo_crops(photos, model.preprocess).crops)
-    assert right_within(top, photos.accepted, 1).mean() == pytest.approx(top1, abs=0.005)
+    expected = of_smaller if photos.image(0).width < 299 else top1
+    assert right_within(top, photos.accepted, 1).mean() == pytest.approx(expected, abs=0.005)

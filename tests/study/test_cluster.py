@@ -1,6 +1,7 @@
 """Work by the workers of a cluster: a scheduler and two workers, in processes of their own."""
 
 import importlib
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from saliencylib.places import ROOT
 from saliencylib.study import cluster, keep, plan
@@ -206,6 +208,19 @@ def test_both_workers_work_with_one_thread_and_a_folder_that_is_gone_afterwards(
     assert {threads for _, threads, _ in found} == {1}
     folders = {folder for _, _, folder in found}
     assert len(folders) == 20 and not any(os.path.exists(folder) for folder in folders)
+
+
+def test_no_more_jobs_are_sent_than_the_workers_need(two_workers, jobs, monkeypatch):
+    monkeypatch.setattr(cluster, "IN_FLIGHT", 3)
+    sent, client = [], cluster.client_at(two_workers.address)
+    submit = client.submit
+    monkeypatch.setattr(client, "submit", lambda *a, **k: sent.append(k["key"]) or submit(*a, **k))
+    todo = [(number, None) for number in range(30)]
+    with tqdm(desc="positive", file=io.StringIO()) as bar:
+        answers = cluster.as_they_come(jobs.positive, todo, "saliencylib.stats", False, bar)
+        ahead = [len(sent) - done for done, _ in enumerate(answers)]
+    assert len(sent) == 30 + 1, "the jobs, and the names of the files that are here"
+    assert max(ahead) == 4 * 2 + 1
 
 
 def test_a_single_job_stays_here(two_workers, jobs):

@@ -159,5 +159,5 @@ def test_unknown_profile_or_notebook_in_a_notebook_is_named():
     with pytest.raises(ValueError, match="auto, cpu or cuda"):
         session.start("01_sal_mask", "quick", device="cuda:99")
     for seed in (-1, 2**32):
-        with pytest.raises(ValueError, match="first_seed must be a whole number from 0"):
+        with pytest.raises(ValueError, match="first_seed must be a whole number of at least 0"):
             session.start("01_sal_mask", "quick", device="cpu", first_seed=seed)

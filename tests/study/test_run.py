@@ -475,7 +475,7 @@ def test_a_clock_that_is_set_back_gives_no_negative_seconds(copied, tmp_path, mo
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "9" * 400])
 def test_a_seed_that_no_generator_takes_is_refused(copied, capfd, seed):
     assert call("--only", "01", "-p", "first_seed", seed) == 2
-    assert "first_seed must be from 0 to 4,294,967,295" in capfd.readouterr().err
+    assert "first_seed must be a whole number of at least 0 and at most 4294967295" in capfd.readouterr().err
 
 
 def test_a_photograph_whose_name_is_not_utf_8_is_refused_as_a_parameter(copied, capfd):

@@ -586,6 +586,7 @@ def test_small_trainings_share_a_gpu_by_its_memory_and_the_cores(shares, workers
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (shares * keep.GPU_SHARE, 1e12))
     monkeypatch.setattr(keep, "cpu_count", lambda: 4)
     monkeypatch.setattr(keep, "_as_they_come", as_they_come)
+    monkeypatch.setattr(keep, "recording", True)
     monkeypatch.setattr(keep, "code_of", lambda module: "")
     marks, jobs = [{"seed": 0}, {"seed": 1}], [(2,), (3,)]
     for _ in range(2):

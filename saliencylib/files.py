@@ -32,6 +32,16 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """``write`` for bytes."""
+    write(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write`` for text, as UTF-8."""
+    write_bytes(path, text.encode())
+
+
 def flush(path: Path) -> None:
     """Wait until the disk holds what was written to a file, or the names in a folder (fsync).
 

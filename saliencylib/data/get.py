@@ -30,7 +30,7 @@ from saliencylib.data.states import (
     state_of,
     unread,
 )
-from saliencylib.files import flush, write
+from saliencylib.files import flush, write_text
 from saliencylib.lock import alone_in
 from saliencylib.places import data_root, given
 
@@ -236,7 +236,7 @@ def _show_terms(entries: list[DataSet], accept: bool) -> None:
     if asked:
         lines = [*known, *(f"{entry.name}: {entry.terms}" for entry in asked)]
         try:
-            _write_text(path, "".join(f"{line}\n" for line in lines))
+            write_text(path, "".join(f"{line}\n" for line in lines))
         except OSError as error:
             raise downloads.unwritten(path, error) from error
 
@@ -329,7 +329,7 @@ def build_set(name: str, source: str, paths: Mapping[str, Path], write_manifest:
         make(paths, part)
         found = manifest_of(part, entry.made)
         if write_manifest:
-            _write_text(MANIFESTS / manifest_name(entry, source), found)
+            write_text(MANIFESTS / manifest_name(entry, source), found)
         _check(entry, source, found, paths)
         _mark(part / marker_path(entry).name, entry, source, found)
         _put(part, entry)
@@ -361,11 +361,7 @@ def _mark(path: Path, entry: DataSet, source: str, manifest: str) -> None:
     marker = {"set": entry.name, "source": source, "manifest": digest_of(manifest), "version": VERSION}
     if manifest_text(entry, source) is None:
         marker["files"] = manifest
-    _write_text(path, json.dumps(marker) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(marker) + "\n")
 
 
 def _put(part: Path, entry: DataSet) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import safetensors.torch
@@ -21,7 +22,7 @@ from torchvision.transforms.functional import InterpolationMode, resize, to_tens
 
 from saliencylib.data.images import read_in
 from saliencylib.data.registry import DataInvalid, DataNotFound
-from saliencylib.inputs import check_count, check_network, check_number, rgb_picture
+from saliencylib.inputs import check_count, check_network, check_number, logits_of, network_input, rgb_picture
 from saliencylib.licnn.activations import separate_activations
 from saliencylib.places import data_root
 
@@ -75,7 +76,8 @@ class Preprocess:
 
     def cut(self, picture: Image.Image | np.ndarray | str | Path) -> Image.Image:
         """The (crop, crop) picture, RGB or grey, that the network sees, of one picture: PIL's, a file, or an
-        array that ``inputs.rgb_image`` reads.
+        array that ``inputs.rgb_image`` reads. A camera's note of which side is up is not followed, as in the
+        usual evaluation on ImageNet.
 
         Raises DataNotFound or DataInvalid for a file that is absent or no whole picture, ValueError as
         ``inputs.rgb_picture`` does.
@@ -156,9 +158,9 @@ def load_classifier(name: str, download: bool = False) -> nn.Module:
     A file may hold the weights alone, or a checkpoint with them as "state_dict", and their names may all
     begin with a wrapper's, such as "module.".
 
-    Raises ``DataNotFound`` when the package or the weights are missing, ``DataInvalid`` when a file
-    is not what its name says, when the weights do not fit the architecture or have not ImageNet's 1000
-    classes, and ValueError for an unknown name.
+    Raises ``DataNotFound`` when the package or the weights are missing or out of reach, ``DataInvalid`` when
+    a file is not what its name says, when the weights do not fit the architecture or have not ImageNet's
+    1000 classes, and ValueError for an unknown name.
     """
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; leave the caller's stream alone
         model, weights, preprocess = _parts(name, download)
@@ -179,8 +181,9 @@ def as_classifier(
     activation its own module (``separate_activations``), with ``.preprocess``, ``.classes`` and ``.name``.
 
     ``preprocess`` says what size and channels the network takes and how it standardises pictures; None is
-    ImageNet's, in 224 x 224. Raises ValueError for what is no network, where the network does not take such
-    images, and where its activations cannot be separated.
+    ImageNet's, in 224 x 224. ``classes`` are the names of its outputs, none or all. Raises ValueError for
+    what is no network, where the network does not take such images or has another number of outputs than
+    names, and where its activations cannot be separated.
     """
     check_network(model)
     preprocess = Preprocess() if preprocess is None else preprocess
@@ -189,7 +192,15 @@ def as_classifier(
     model = separate_activations(model.eval(), preprocess.crop, len(preprocess.mean))
     model = model.to(memory_format=torch.channels_last)
     model.preprocess, model.classes, model.name = preprocess, tuple(classes), name
+    if classes and len(model.classes) != (outputs := _number_of_outputs(model)):
+        raise ValueError(f"{len(model.classes)} classes are named, but the network has {outputs} outputs")
     return model
+
+
+@torch.no_grad()
+def _number_of_outputs(model: nn.Module) -> int:
+    grey = torch.full((1, len(model.preprocess.mean), *[model.preprocess.crop] * 2), 127, dtype=torch.uint8)
+    return logits_of(model, network_input(grey, model)).shape[1]
 
 
 @cache
@@ -292,9 +303,15 @@ def _from_torchvision(name: str, download: bool) -> _Loaded:
     path = _local_weights(name, file_name)
     folder = data_root() / "weights"
     if path is None and download:
-        torch.hub.load_state_dict_from_url(
-            entry.url, model_dir=str(folder), check_hash=True, progress=False, weights_only=True
-        )
+        try:
+            torch.hub.load_state_dict_from_url(
+                entry.url, model_dir=str(folder), check_hash=True, progress=False, weights_only=True
+            )
+        except URLError as error:
+            raise DataNotFound(
+                f"the weights of {name} could not be fetched ({error.reason}): check the network and call "
+                "again"
+            ) from error
         path = folder / file_name
     if path is None:
         raise DataNotFound(

@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saliencylib.files import write
+from saliencylib.files import write_bytes
 from saliencylib.places import cache_root, results_root
 from saliencylib.study.plan import local_workers
 from saliencylib.study.sources import code_of_text
@@ -172,7 +172,7 @@ def as_they_come(work: Callable, jobs: Sequence[tuple], module: str, gpu: bool, 
                 )
             else:
                 for name, content in answer.files.items():
-                    _write(_path(roots, name), content)
+                    write_bytes(_path(roots, name), content)
                 if answer.wants:
                     given[number] |= {answer.wants: _path(roots, answer.wants).read_bytes()}
                     done.add(send(number))
@@ -313,7 +313,7 @@ def _apart(
         with mock.patch.dict(os.environ, variables):
             roots = _roots()
             for name, content in given.items():
-                _write(_path(roots, name), content)
+                write_bytes(_path(roots, name), content)
             names = {_path(roots, name): name for name in _value(listed)}
             _elsewhere = names.keys()
             values = [_value(content) for content in inputs]
@@ -380,7 +380,3 @@ def _path(roots: dict[str, Path], name: str) -> Path:
     if kind not in roots or path.is_absolute() or ".." in path.parts:
         raise ValueError(f"a worker named a file outside the cache and the results, {name!r}: look after it")
     return roots[kind] / path
-
-
-def _write(path: Path, content: bytes) -> None:
-    write(path, lambda temporary: temporary.write_bytes(content))

@@ -32,7 +32,8 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
-from saliencylib.files import load_arrays, save_arrays, write
+from saliencylib.files import load_arrays, save_arrays, write, write_bytes, write_text
+from saliencylib.lock import alone_in
 from saliencylib.places import ROOT, cache_root, results_root
 from saliencylib.study import cluster
 from saliencylib.study.sources import code_of
@@ -179,8 +180,7 @@ def _write(entry: str, arrays: dict[str, np.ndarray], seconds: float, table: boo
     save_arrays(cache_root() / f"{entry}.npz", **arrays, seconds=np.float64(seconds))
     if table and recording and seconds > TABLE_AFTER:
         text = _unpacked(arrays).to_csv(index=False, na_rep="nan", lineterminator="\n")
-        packed = gzip.compress(text.encode(), mtime=0)
-        write(results_root() / "kept" / f"{entry}.csv.gz", lambda path: path.write_bytes(packed))
+        write_bytes(results_root() / "kept" / f"{entry}.csv.gz", gzip.compress(text.encode(), mtime=0))
 
 
 def _read_table(path: Path) -> pd.DataFrame | None:
@@ -399,13 +399,14 @@ def _digest_of_line(line: Mapping[str, str]) -> str:
 
 def _write_record(name: str, new: dict[str, dict]) -> None:
     path = _record_path(results_root(), name)
+    path.parent.mkdir(parents=True, exist_ok=True)
     added = {key: {column: str(value) for column, value in line.items()} for key, line in new.items()}
-    lines = [{"key": key} | line for key, line in (_whole_lines(path) | added).items()]
-    frame = pd.DataFrame(lines).fillna("")
-    marks = [column for column in frame if column != "key"]
-    frame = frame.assign(digest=[_digest_of_line(line) for line in lines]).sort_values([*marks, "key"])
-    text = frame.to_csv(index=False, lineterminator="\n")
-    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with alone_in(path.parent, wait=True):  # runs of other profiles may add to the same record
+        lines = [{"key": key} | line for key, line in (_whole_lines(path) | added).items()]
+        frame = pd.DataFrame(lines).fillna("")
+        marks = [column for column in frame if column != "key"]
+        frame = frame.assign(digest=[_digest_of_line(line) for line in lines]).sort_values([*marks, "key"])
+        write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _line(frame: pd.DataFrame) -> dict[str, str]:

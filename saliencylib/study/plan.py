@@ -26,6 +26,7 @@ RUNS = ("quick", "mini-short", "mini-full", "paper-short", "paper-full")
 NOTEBOOK_OF = {"Sal-Mask": "01_sal_mask", "Shallow CNN": "02_shallow_saliency_cnn", "LICNN": "03_licnn"}
 NOTEBOOKS = (*NOTEBOOK_OF.values(), "04_scoreboard", "05_your_own_photograph")
 SETUP_GIGABYTES = 6.7
+MOST_WORKERS = 256  # that one machine starts
 
 # The data sets that a notebook needs for a profile, as datasets.toml says; quick needs none.
 NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -196,13 +197,14 @@ def _best_profile(notebook: str, gpu: bool) -> tuple[str, str]:
 
 
 def local_workers(address: str) -> int:
-    """N of the Dask address "local:N", 0 of another. Raises ValueError where N is no whole number above 0."""
+    """N of the Dask address "local:N", 0 of another. Raises ValueError for another N."""
     kind, _, count = address.partition(":")
     if kind != "local":
         return 0
-    if not (count.isascii() and count.isdecimal() and int(count)):
+    if not (count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_WORKERS):
         raise ValueError(
-            f"{address!r} is no Dask cluster: give local:N for N processes here, or a scheduler's address"
+            f"{address!r} is no Dask cluster: give local:N for N processes here, at most {MOST_WORKERS}, "
+            "or a scheduler's address"
         )
     return int(count)
 

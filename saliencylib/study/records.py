@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from saliencylib.files import write
+from saliencylib.files import write_text
 
 
 def read_record(folder: Path) -> dict[str, dict]:
@@ -60,5 +60,4 @@ def digest_of_file(path: Path) -> str:
 
 
 def _write(folder: Path, entries: Mapping[str, object]) -> None:
-    text = json.dumps(entries, indent=1, sort_keys=True) + "\n"
-    write(folder / "provenance.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(folder / "provenance.json", json.dumps(entries, indent=1, sort_keys=True) + "\n")

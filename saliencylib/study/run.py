@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
-from urllib.error import URLError
 
 import nbformat
 import pandas as pd
@@ -437,13 +436,7 @@ def _download(jobs: list[plan.Job]) -> None:
         raise error
     for job in jobs:
         for classifier in SETTINGS[job.notebook][job.folder].get("classifiers", ()):
-            try:
-                load_classifier(classifier, download=True)
-            except URLError as error:
-                raise ValueError(
-                    f"the weights of {classifier} could not be fetched ({error.reason}): check the network "
-                    "and call again"
-                ) from error
+            load_classifier(classifier, download=True)
 
 
 def _device_text(device: torch.device) -> str:

@@ -14,7 +14,7 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from saliencylib import figures
-from saliencylib.files import write
+from saliencylib.files import write_bytes
 from saliencylib.inputs import check_seed
 from saliencylib.places import results_root
 from saliencylib.stats import Estimate
@@ -95,7 +95,7 @@ class Run:
 
     def _write(self, path: Path, content: bytes) -> None:
         records.forget(self.folder, self.notebook)  # of an earlier run
-        write(path, lambda temporary: temporary.write_bytes(content))
+        write_bytes(path, content)
 
     def measure(
         self,

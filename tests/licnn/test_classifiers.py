@@ -103,6 +103,13 @@ def test_shared_and_functional_activations_are_separated():
     assert not guided_equals_plain(ready, images)
 
 
+def test_class_names_must_be_as_many_as_outputs():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert as_classifier(network, Preprocess(16, 16), list("abcd")).classes == ("a", "b", "c", "d")
+    with pytest.raises(ValueError, match="3 classes are named, but the network has 4 outputs"):
+        as_classifier(network, Preprocess(16, 16), list("abc"))
+
+
 def test_what_cannot_be_separated_is_refused():
     with pytest.raises(ValueError, match="cannot trace"):
         as_classifier(DependsOnData(), Preprocess(16, 16))

@@ -370,7 +370,9 @@ def test_without_dask_the_remedy_is_named_and_without_the_variable_it_is_not_imp
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
-@pytest.mark.parametrize("address", ["local", "local:", "local:0", "local:-1", "local:two", "local:1.5"])
+@pytest.mark.parametrize(
+    "address", ["local", "local:", "local:0", "local:-1", "local:257", "local:two", "local:1.5"]
+)
 def test_a_wrong_number_of_local_workers_is_refused_before_anything_starts(address, capsys):
     with pytest.raises(SystemExit):
         plan.main(["--profile", "quick", "--device", "cpu", "--dask", address])

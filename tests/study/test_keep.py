@@ -1,6 +1,8 @@
 """What is kept between runs: keys, entries, committed tables, checkpoints, and work side by side."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -186,3 +188,14 @@ def test_a_single_job_and_a_gpu_stay_here_with_all_threads():
     assert side_by_side(_where, [(7,)]) == [(7, os.getpid(), torch.get_num_threads())]
     assert side_by_side(_where, [(1,), (2,)], torch.device("cuda"))[1][1] == os.getpid()
     assert side_by_side(_where, []) == []
+
+
+def test_two_processes_that_add_to_one_record_lose_no_line(tmp_path):
+    code = (
+        "import sys\nfrom saliencylib.study import keep\n"
+        "for i in range(20):\n"
+        "    keep._write_record('shared', {f'{sys.argv[1]}{i}': {'made_on': 'CPU', 'x:': '1'}})"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "ab"]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert set(keep._read_record("shared")) == {f"{name}{i}" for name in "ab" for i in range(20)}

@@ -485,13 +485,15 @@ def test_a_photograph_whose_name_is_not_utf_8_is_refused_as_a_parameter(copied, 
 
 
 def test_weights_that_cannot_be_fetched_are_named(copied, tmp_path, monkeypatch, capfd):
-    def unreachable(name, download):
+    def unreachable(*arguments, **options):
         raise URLError("Name or service not known")
 
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
     monkeypatch.setattr(run, "obtain", lambda names: {})
     for module in (run, plan):
         monkeypatch.setattr(module, "lacking", lambda names: {})
-    monkeypatch.setattr(run, "load_classifier", unreachable)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", unreachable)
     paper = ["--profile", "paper", "--schedule", "short", "--device", "cpu", "--only", "03"]
     assert run.main([*paper, "--download"]) == 2
     told = capfd.readouterr().err

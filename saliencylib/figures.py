@@ -24,8 +24,11 @@ from torch import Tensor
 from saliencylib.inputs import check_number, finite_map, rgb_image
 
 STYLE = Path(__file__).with_name("saliency.mplstyle")
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+# Okabe and Ito's colours, which colour-blind readers can tell apart, but for their pale yellow, here grey.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# Beside the colours, for readers who see or print in grey.
+DASHES = ("", (4, 1.5), (1, 1), (4, 1.5, 1, 1.5))
+MARKERS = "os^Dv"
 VERDICT_COLOURS = {
     "holds": "#009E73",
     "does not hold": "#D55E00",
@@ -47,10 +50,12 @@ def new(width: float, height: float, rows: int = 1, cols: int = 1, **options) ->
 
 
 def finish(figure: Figure, title: str, below: str) -> Figure:
-    """Give a figure its title, which states the finding, and the lines below that say n, seeds and data."""
+    """Give a figure its title, which states the finding, and the lines below that say n, seeds and data. The
+    title ends where a legend beside the axes begins."""
     width = figure.get_figwidth()
+    free = width - sum(legend.get_window_extent().width / figure.dpi + 0.1 for legend in figure.legends)
     below = "\n".join(textwrap.fill(line, round(15 * width)) for line in below.split("\n"))
-    title = "\n".join(textwrap.fill(line, round(11.5 * width)) for line in title.split("\n"))
+    title = "\n".join(textwrap.fill(line, round(11.5 * free)) for line in title.split("\n"))
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     figure.supxlabel(below, x=0.01, ha="left", fontsize=7.5, color="0.35", parse_math=False)
     return figure
@@ -108,15 +113,18 @@ def grid(
     """Rows of pictures with named rows and columns, or with a name for every picture (``cell_names``).
 
     All maps share the colour scale ``limits``; None lets every map use its own range (then say so below).
-    ``side`` is the width of a picture in inches.
+    ``side`` is the width of a picture in inches, less where they are many: shrunk to a page, names of a wide
+    figure could not be read.
     """
     low, high = limits if limits else (None, None)
     columns = max(len(row) for row in rows)
+    side = min(side, 8.2 / columns)
     names = cell_names or [column_names] + [[""] * columns] * (len(rows) - 1)
     lines = sum(max(name.count("\n") for name in row) for row in names)
     shape = max(image.shape[0] / image.shape[1] for row in rows for image in row)
-    height = (side * min(shape, 1.6) + 0.05) * len(rows) + 0.165 * lines + 0.65
+    height = (side * min(shape, 1.6) + 0.16) * len(rows) + 0.165 * lines + 0.7
     figure, axes = new(side * columns + 0.5, height, len(rows), columns, squeeze=False)
+    figure.get_layout_engine().set(h_pad=0.07)  # else the title touches the names
     for r, row in enumerate(rows):
         for c in range(columns):
             if c < len(row):
@@ -153,12 +161,14 @@ def forest(
     parts = list(table.groupby(panels, sort=False)) if panels else [("", table)]
     crowded = any(part[names].duplicated().any() for _, part in parts)  # several kinds on one line
     height = max(1.8, 0.26 * len(lines) * (max(1, len(kinds) / 2) if crowded else 1) + 1.2)
+    height += 0.17 * max(str(panel).count("\n") for panel, _ in parts)
     figure, axes = new(width, height, 1, len(parts), sharey=True, squeeze=False)
     for axis, (panel, part) in zip(axes[0], parts, strict=True):
         for number, (kind, colour) in enumerate(zip(kinds, PALETTE * 2, strict=False)):
             rows = part if kind is None else part[part[colours] == kind]
             shift = 0.5 * (number - (len(kinds) - 1) / 2) / len(kinds) if crowded else 0
-            dots(axis, rows, value, [lines.index(name) + shift for name in rows[names]], colour, kind)
+            places = [lines.index(name) + shift for name in rows[names]]
+            dots(axis, rows, value, places, colour, kind, MARKERS[number % len(MARKERS)])
         if zero is not None:
             axis.axvline(zero, color="0.4", linewidth=0.8)
         axis.set_title(str(panel), fontsize=9)
@@ -178,11 +188,12 @@ def dots(
     places: Sequence[float],
     colour: str,
     label: str | None = None,
+    marker: str = "o",
 ) -> None:
     """Values with their intervals (columns low, high) along the x axis, at ``places`` on the y axis."""
     error = np.array([rows[value] - rows["low"], rows["high"] - rows[value]], float)
     error[~np.isfinite(error)] = 0
-    axes.errorbar(rows[value], places, xerr=error, fmt="o", markersize=4, color=colour, label=label)
+    axes.errorbar(rows[value], places, xerr=error, fmt=marker, markersize=4, color=colour, label=label)
 
 
 def lines(
@@ -203,7 +214,7 @@ def lines(
     """A line for each entry of the column ``colours``, with the band between the columns low and high.
 
     ``panels`` is a column whose values stand side by side (``figure.axes``, in order). Rows of one line and x
-    are averaged. After eight lines the colours come again, dashed.
+    are averaged. Lines differ in colour and in dashes; after eight the colours come again, otherwise dashed.
     """
     names = list(dict.fromkeys(table[colours]))
     parts = list(table.groupby(panels, sort=False)) if panels else [("", table)]
@@ -218,7 +229,7 @@ def lines(
             hue_order=names,
             style=colours,
             style_order=names,
-            dashes={name: "" if i < len(PALETTE) else (4, 2) for i, name in enumerate(names)},
+            dashes={name: DASHES[(i + i // len(PALETTE)) % len(DASHES)] for i, name in enumerate(names)},
             palette={name: chosen[name] for name in names},
             errorbar=None,
             ax=axis,
@@ -267,9 +278,10 @@ def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
     axes.set(xlabel="claims", ylabel="paper")
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     note = "hatched: embedded data, which only show that the machinery works"
-    title = f"{counted.get('holds', 0)} claims hold, {counted.get('does not hold', 0)} do not, "
-    title += f"{open_ones} are not decided on real data"
-    return finish(figure, title, f"n = {int(left.sum())} claims, run: {run_name}; {note}")
+    title = f"On real data {counted.get('holds', 0)} claims hold, {counted.get('does not hold', 0)} do not, "
+    title += f"{open_ones} are not decided"
+    below = f"n = {int(left.sum())} claims (checks of code left out), run: {run_name}; {note}"
+    return finish(figure, title, below)
 
 
 def greyed(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ def figure_13(crop: Image.Image, saliency: np.ndarray, rules: Sequence[str | flo
         for where in SIDES:
             pictures = [np.asarray(blurred(crop, mask, radius, where)) for radius in RADII]
             rows.append([greyed(np.asarray(crop), mask), *pictures])
-            names.append(f"{where}\n{rule_name(rule)}".replace(" of the", "\nof the"))
+            names.append(f"{where} blurred,\n{rule_name(rule)}".replace(" of the", "\nof the"))
     covered = object_region(saliency, rules[0]).mean()
     title = f"The {rule_name(rules[0])} covers {covered:.0%} of this picture"
     return grid(rows, names, ["the object", *(f"radius {radius}" for radius in RADII)], title, below)
@@ -49,11 +49,11 @@ def figure_15(results: pd.DataFrame, what: str, title: str, rule: str | float = 
     ]
     first = drawn["source"].iloc[0]
     largest = table[(table["source"] == first) & (table["radius"] == max(RADII))].set_index("where")["top5"]
-    title += f": top-5 {start['top5']:.0f} %, {largest['background']:.0f} % with the background blurred,\n"
+    title += f": top-5 {start['top5']:.0f} %, {largest['background']:.0f} % with the background blurred, "
     title += f"{largest['object']:.0f} % with the object blurred ({rule_name(rule)})"
     below = f"{what}; bands: 95 % intervals over classes"
     labels = "blur radius, pixels", "accuracy, %"
-    options = {"panels": "panel", "width": 10}
+    options = {"panels": "panel", "width": 8.6}
     figure = lines(pd.concat(parts), "radius", "accuracy", "line", *labels, title, below, **options)
     for axes in figure.axes:
         axes.set(xticks=[0, *RADII], ylim=(0, 102))
@@ -69,11 +69,11 @@ def accuracy_by_area(
     first = next(iter(curves.values()))
     at = first[first["area"].sub(35).abs() < 1].set_index("source")["accuracy"]
     shares = [f"{at[name]:.0f} %" for name in ("LICNN", "random map", "centre Gaussian")]
-    title = f"With 35 % of the picture sharp: {shares[0]} in LICNN's region,\n"
+    title = f"With 35 % of the picture sharp: {shares[0]} in LICNN's region, "
     title += f"{shares[1]} in a random one, {shares[2]} in the centre"
     below = f"{what}; grey: unmodified; blur radius {max(RADII)}; bands: 95 % intervals over classes"
     labels = "share of the picture left sharp, %", "top-5 accuracy, %"
-    width = 4.2 * len(curves) + 1.2
+    width = 4.2 * len(curves) + 1.6
     figure = lines(table, "area", "accuracy", "source", *labels, title, below, panels="kind", width=width)
     for axes, kind in zip(figure.axes, curves, strict=True):
         axes.axhline(unmodified[kind], color="0.5", linewidth=1)
@@ -86,18 +86,25 @@ def regions_beaten(controls: pd.DataFrame) -> str:
     when the rest is blurred, and beside which less; those clear at every area."""
     rows = controls[controls["comparison"].str.startswith("background: LICNN minus ")]
     names = rows["comparison"].str.removeprefix("background: LICNN minus ").str.rpartition(",")[0]
+    names = names.replace("LICNN, released code", "the released code's")
     more = [name for name, group in rows.groupby(names, sort=False) if (group["low"] > 0).all()]
     less = [name for name, group in rows.groupby(names, sort=False) if (group["high"] < 0).all()]
     parts = [
-        f"{word} than {' and '.join(names)}" for word, names in (("more", more), ("less", less)) if names
+        f"{word} than {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]}"
+        for word, names in (("more", more), ("less", less))
+        if names
     ]
-    return f"LICNN's region keeps {', '.join(parts) or 'neither clearly more nor clearly less than others'}"
+    return f"LICNN's region keeps {'; '.join(parts) or 'neither clearly more nor clearly less than others'}"
 
 
 def accuracy_differences(table: pd.DataFrame, title: str, what: str) -> Figure:
     """Changes of accuracy with their intervals, a row each, from ``accuracy_changes``."""
     label, below = "difference of top-5 accuracy, points", f"{what}; bars: 95 % intervals over classes"
-    return forest(table, "points", "comparison", label, title, below)
+    start, names = "background: LICNN minus ", "comparison"
+    if table[names].str.startswith(start).all():
+        table = table.rename(columns={names: start}).assign(**{start: table[names].str.removeprefix(start)})
+        names = start
+    return forest(table, "points", names, label, title, below)
 
 
 def figure_17(
@@ -151,7 +158,7 @@ def background_lost(changes: pd.DataFrame, what: str) -> Figure:
     if soft["low"] > 0 and foreign["low"] > 0:
         title = f"The background counts: of {soft['before']:.0f} % top-5 accuracy, {soft['lost']:.0f} points "
         title += (
-            f"go when it is blurred\nand {foreign['lost']:.0f} when it comes from another class's photograph"
+            f"go when it is blurred and {foreign['lost']:.0f} when it comes from another class's photograph"
         )
     label = "accuracy lost, points (the class is among the five likeliest)"
     same = table[table["change"] == "background of same class"]["n"]
@@ -165,11 +172,11 @@ def background_lost_by_size(by_size: pd.DataFrame, what: str) -> Figure:
     table = by_size[by_size["change"].isin(BACKGROUND_WORDS)]
     sizes = table["from"].map("{:.0%}".format) + " to " + table["to"].map("{:.0%}".format)
     table = table.assign(
-        boxes=sizes,
         panel=table["change"].map(BACKGROUND_WORDS),
         lost=-table["points"],
         low=-table["high"],
         high=-table["low"],
+        **{"boxes' share": sizes},
     )
     lost = table.set_index(["change", "from"])["lost"].unstack()
     soft, foreign = (
@@ -180,6 +187,7 @@ def background_lost_by_size(by_size: pd.DataFrame, what: str) -> Figure:
         title = f"Small objects lose most: {soft.iloc[0]:.0f} points when all else is blurred, "
         title += f"{foreign.iloc[0]:.0f} when it is of another class; large ones "
         title += f"{soft.iloc[-1]:z.0f} and {foreign.iloc[-1]:z.0f}"
-    below = f"{what}; bars: 95 % intervals over classes"
-    options = {"panels": "panel", "width": 10}
-    return forest(table, "lost", "boxes", "top-5 lost, points", title, below, **options)
+    counts = ", ".join(str(n) for n in table.drop_duplicates("from")["n"])
+    below = f"n = {counts} photographs by size; {what}; bars: 95 % intervals over classes"
+    options = {"panels": "panel", "width": 8.6}
+    return forest(table, "lost", "boxes' share", "top-5 lost, points", title, below, **options)

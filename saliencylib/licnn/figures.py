@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.ndimage import binary_dilation
 from skimage.segmentation import find_boundaries
 from torch import Tensor, from_numpy
 
@@ -17,7 +18,7 @@ from saliencylib.licnn.blur import object_region, rule_name
 from saliencylib.licnn.localisation import CONTROLLED, CONTROLS
 from saliencylib.licnn.method import LayerSteps, lateral_inhibition
 from saliencylib.licnn.results import mach_bands, mach_discs
-from saliencylib.licnn.sanity import SIMILARITIES, class_similarity
+from saliencylib.licnn.sanity import SIMILARITIES, class_similarity, spearman_similarity
 
 IN_FIGURE_21 = ("LICNN", "LICNN, released code, bilinear", "Gradient", "Guided Backprop", "Grad-CAM")
 IN_FIGURE_21 += (EDGE_DETECTOR,)
@@ -68,7 +69,8 @@ def inhibition_steps(
     shares = [float(step.kept.float().mean()) for step in steps]
     names = [f"ReLU {layer + 1}\n{steps[layer].kept.shape[-1]} px" for layer in layers]
     title = f"The gate keeps {min(shares):.0%} to {max(shares):.0%} of a layer's locations"
-    return grid(rows, names, ["where the gate is open", *columns.values()], title, f"{what}\n{OWN_SCALES}")
+    below = f"{what}\n{OWN_SCALES} One that is constant is black."
+    return grid(rows, names, ["where the gate is open", *columns.values()], title, below)
 
 
 def kept_locations(shares: Mapping[str, np.ndarray], what: str) -> Figure:
@@ -125,7 +127,11 @@ def figure_7(
 ) -> Figure:
     """People without a class: photographs with the people's boxes outlined, and their saliency maps."""
     outlined = [
-        np.where(find_boundaries(mask)[..., None], np.uint8([255, 220, 0]), np.asarray(crop))
+        np.where(
+            binary_dilation(find_boundaries(mask), iterations=2)[..., None],
+            np.uint8([255, 220, 0]),
+            np.asarray(crop),
+        )
         for crop, mask in zip(crops, masks, strict=True)
     ]
     found = "recede" if outside.low > 0 else "neither stand out nor recede"
@@ -149,7 +155,16 @@ def methods_side_by_side(crops: Sequence[Image.Image], maps: Mapping[str, np.nda
     clipped = {name: [np.minimum(m, np.quantile(m, 0.995)) for m in found] for name, found in maps.items()}
     rows = [[np.asarray(crop), *(found[i] for found in clipped.values())] for i, crop in enumerate(crops)]
     names = ["photograph", *(name.replace(" ", "\n", 1) for name in maps)]
-    return grid(rows, [""] * len(rows), names, "LICNN marks areas where gradients mark points", below)
+    spread = {name: np.mean([_half_energy(values) for values in found]) for name, found in maps.items()}
+    told = [f"{spread[name]:.0%} ({name})" for name in ("LICNN", "Gradient", "Grad-CAM") if name in spread]
+    title = f"The smallest part of a picture that holds half of its map: {', '.join(told)}"
+    return grid(rows, [""] * len(rows), names, title, below)
+
+
+def _half_energy(values: np.ndarray) -> float:
+    """The smallest share of a map's pixels that holds half of its sum."""
+    sums = np.sort(values, axis=None)[::-1].cumsum()
+    return float((np.searchsorted(sums, sums[-1] / 2) + 1) / sums.size)
 
 
 def objects_without_class(found: pd.DataFrame, what: str) -> Figure:
@@ -184,8 +199,8 @@ def localisation_forest(scores: pd.DataFrame, what: str) -> Figure:
     title = f"AUC of {', '.join(beside)}: {'; '.join(told)}"
     area = f"objects cover {scores['area'].mean():.0%} of the pictures"
     below = f"{what}; {area}; bars: 95 % intervals over classes"
-    options = {"panels": "score", "colours": "classifier", "zero": None, "width": 10}
-    figure = forest(pd.DataFrame(rows), "value", "map", "", title, below, **options)
+    options = {"panels": "score", "colours": "classifier", "zero": None, "width": 9}
+    figure = forest(pd.DataFrame(rows), "value", "map", "mean", title, below, **options)
     for axes, nothing in zip(figure.axes, (0, 0.5, 0), strict=True):
         axes.axvline(nothing, color="0.5", linewidth=1)
     return figure
@@ -203,17 +218,25 @@ def auc_by_area(sizes: pd.DataFrame, what: str) -> Figure:
     return lines(table, "share", "auc", "map", *labels, title, below, band=False)
 
 
-def randomised_maps(columns: Mapping[str, Mapping[str, np.ndarray]], scheme: str, what: str) -> Figure:
-    """Figures 11 and 20: one photograph's maps, a row a method, a column a stage of randomisation."""
+def randomised_maps(
+    crop: Image.Image, columns: Mapping[str, Mapping[str, np.ndarray]], scheme: str, what: str
+) -> Figure:
+    """Figures 11 and 20: one photograph and its maps, a row a method, a column a stage of randomisation."""
     methods = list(next(iter(columns.values())))
     rows = [[maps[method] for maps in columns.values()] for method in methods]
+    first, *others = (maps["LICNN"] for maps in columns.values())
+    alike = [f"{spearman_similarity(first, found):z.2f}" for found in others]
     titles = {
-        "cascading": "Maps as the weights are drawn anew from the output down",
-        "independent": "Maps when one part alone has new weights",
+        "cascading": "LICNN's map as the weights are drawn anew from the output down: rank correlation with "
+        f"the original {alike[0]} at first, {alike[-1]} in the end",
+        "independent": "LICNN's map when one part alone has new weights: rank correlation with the original "
+        f"{min(alike, key=float)} to {max(alike, key=float)}",
     }
-    row_names = [method.replace(" ", "\n", 1) for method in methods]
-    column_names = [name.replace("classifier", "class-\nifier") for name in columns]
-    return grid(rows, row_names, column_names, titles[scheme], f"{what}\n{OWN_SCALES}")
+    names = ["photograph", *(method.replace(" ", "\n", 1) for method in methods)]
+    stages = [name.replace("classifier", "class-\nifier") for name in columns]
+    cells = [[""] * len(stages), stages, *([[""] * len(stages)] * (len(rows) - 1))]
+    below = f"n = 1 photograph, {what}\n{OWN_SCALES} One that is empty is black."
+    return grid([[np.asarray(crop)], *rows], names, [], titles[scheme], below, cell_names=cells)
 
 
 def figure_12(results: pd.DataFrame, what: str) -> Figure:
@@ -295,7 +318,15 @@ def figure_24(
         rows += [list(found[:, 0]), list(found[:, 1])]
         labels += [f"{way},\nleft class", f"{way},\nright class"]
     titles = [" | ".join(textwrap.shorten(name, 16, placeholder="...") for name in pair) for pair in names]
-    return grid(rows, labels, titles, "The map of one half's class lies on both halves", below, side=2.5)
+    told = [f"{_own_half(found):.0%} {way} the softmax" for way, found in maps.items()]
+    title = f"Of a map's energy the own half of these pairs has {', '.join(told)} (by chance 50%)"
+    return grid(rows, labels, titles, title, below, side=2.5)
+
+
+def _own_half(maps: np.ndarray) -> float:
+    """The mean share that maps (N, 2, H, 2 W) of the left and the right half's class have in that half."""
+    left, right = np.split(maps / maps.sum((2, 3), keepdims=True), 2, axis=3)
+    return float((left[:, 0].sum((1, 2)) + right[:, 1].sum((1, 2))).mean() / 2)
 
 
 def shortcut_maps(

@@ -270,7 +270,7 @@ def test_the_curve_holds_every_source_and_area(outcomes):
     assert curve["source"].tolist() == ["LICNN", *OTHERS] and curve["area"].tolist() == [35] * 6
     assert curve["accuracy"].tolist() == [70, 50, 50, 50, 50, 50] and (curve["low"] >= 0).all()
     title = blur_figures.accuracy_by_area({"natural": curve}, {"natural": 80.0}, "n = 10").get_suptitle()
-    assert "70 % in LICNN's region,\n50 % in a random one" in title
+    assert "70 % in LICNN's region, 50 % in a random one" in title.replace("\n", " ")
 
 
 def test_accuracies_over_photographs_and_over_classes(outcomes):
@@ -313,7 +313,7 @@ def test_figures_state_their_finding(outcomes, crops):
     ]
     both = pd.concat([outcomes[outcomes["source"] == ""], *smaller])
     title = blur_figures.figure_15(both, "n = 10", "Natural").get_suptitle()
-    assert "top-5 80 %, 70 % with the background" in title
+    assert "top-5 80 %, 70 % with the background" in title.replace("\n", " ")
 
 
 def test_figures_of_the_background_state_what_it_costs():
@@ -345,6 +345,6 @@ def test_the_title_of_the_controls_names_what_is_clear_at_every_area():
         ("object: LICNN minus random map, 35%", -24, -29, -20),
     ]
     controls = pd.DataFrame(rows, columns=["comparison", "points", "low", "high"])
-    title = "LICNN's region keeps more than LICNN, released code and centre Gaussian, less than RC"
+    title = "LICNN's region keeps more than the released code's and centre Gaussian; less than RC"
     assert blur_figures.regions_beaten(controls) == title
     assert blur_figures.regions_beaten(controls[4:]).endswith("nor clearly less than others")

@@ -49,8 +49,10 @@ def figure_alpha_seeds(
     (with the maps of the chosen ones), from ``count`` images."""
     least = table.loc[table["cc"].idxmin()]
     which = f"{100 * least['seeds']:g} % seeds and border {least['border']:.0f}"
-    title = f"Maps of {which} correlate {least['cc']:.2f} with the chosen ones"
-    below = f"n = {count} images ({len(images)} shown), data: {data_name}; scale 0 to 1"
+    title = f"At worst ({which}) maps correlate {least['cc']:.2f} with the chosen ones"
+    below = (
+        f"n = {count} images ({len(images)} shown), data: {data_name}; scale 0 to 1; chosen: 7 %, border 3"
+    )
     return _pictures({"image": images} | maps, title, below)
 
 
@@ -88,20 +90,21 @@ def figure_structure(table: pd.DataFrame, name: str, masked_after: str, title: s
     wide = rows["kind"].isin(["Conv2d", "Linear"])
     heights, widths = np.log2(rows["side"]) + 1, np.where(wide, 1.0, 0.45)
     left = np.cumsum(widths + 0.12) - widths - 0.12
-    figure, axes = figures.new(9.2, 3.5)
+    figure, axes = figures.new(8.2, 3.6)
     axes.bar(left, heights, widths, align="edge", color=[LAYER_KINDS[kind][1] for kind in rows["kind"]])
     for i, row in rows[wide].iterrows():
         kernel = f"{row['kernel']}x{row['kernel']}, " if row["kernel"] else ""
         text = f"{row['layer']}: {kernel}{row['maps']}"
-        axes.text(left[i] + 0.5, heights[i] + 0.15, text, rotation=60, fontsize=7, va="bottom")
+        axes.text(left[i] + 0.5, heights[i] + 0.15, text, rotation=60, fontsize=8, va="bottom")
     end = left[rows["layer"] == masked_after][0] + 0.51
     axes.annotate("mask s", (end, 0), (end, -1.6), ha="center", fontsize=8, arrowprops={"arrowstyle": "->"})
     sides = sorted(rows["side"].unique())
     axes.set_yticks(np.log2(sides) + 1, sides)
     axes.set(xticks=[], xlabel="layers in their order", ylabel="side of the maps (pixels)")
     axes.set_ylim(-2, heights.max() + 3.6)
+    kinds = dict(LAYER_KINDS[kind] for kind in rows["kind"])
     figure.legend(
-        handles=[Patch(label=kind, color=colour) for kind, colour in dict(LAYER_KINDS.values()).items()],
+        handles=[Patch(label=kind, color=colour) for kind, colour in kinds.items()],
         loc="outside right upper",
     )
     parameters = f"{rows['parameters'].sum():,} parameters, read from the model"
@@ -111,7 +114,8 @@ def figure_structure(table: pd.DataFrame, name: str, masked_after: str, title: s
 def figure_accuracy_curves(
     log: pd.DataFrame, network: str, data_name: str, masks: Sequence[str] = PAPER_MASKS
 ) -> Figure:
-    """Figures 6 and 7: test accuracy per epoch for every mask; bands are 95 % t intervals over seeds."""
+    """Figures 6 and 7: test accuracy per epoch for every mask; bands are 95 % t intervals over seeds. Masks
+    beyond the paper's get no bands, which would hide each other."""
     rows = []
     for mask in masks:
         runs = log.query("network == @network and mask == @mask")
@@ -119,10 +123,15 @@ def figure_accuracy_curves(
             rows.append({"epoch": epoch, "mask": mask} | mean_interval(of_seeds).row("accuracy", "seeds"))
     table, name = pd.DataFrame(rows), NETWORK_NAMES[network]
     share = 100 * (share_of_epochs_above(log, network).value + 0.5)
-    title = f"{name}: the mean of RC and Alpha lies above plain in {share:.0f} % of epochs"
-    below = f"{_intervals(table)}, data: {data_name}"
+    title = f"{name}: the mean of RC and Alpha lies above plain in {share:.0f} % of a seed's epochs"
+    below, few = f"{_intervals(table)}, data: {data_name}", len(masks) <= len(PAPER_MASKS)
+    if not few:
+        last = table[table["epoch"] == table["epoch"].max()].set_index("mask")["accuracy"]
+        told = [f"{mask} {last[mask]:.1f} %" for mask in ("RC", "Alpha", "plain")]
+        title = f"{name}, last epoch: {last.idxmax()} is highest with {last.max():.1f} %; {', '.join(told)}"
+        below = f"{_count(table)}, means, data: {data_name}"
     labels = ("epoch", "test accuracy (%)", title, below)
-    figure = figures.lines(table, "epoch", "accuracy", "mask", *labels, palette=MASK_COLOURS)
+    figure = figures.lines(table, "epoch", "accuracy", "mask", *labels, palette=MASK_COLOURS, band=few)
     low, high = figure.axes[0].get_ylim()
     figure.axes[0].set_ylim(max(low, 0), min(high, 100))
     figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -133,7 +142,8 @@ def figure_accuracy_gains(gains: pd.DataFrame, data_name: str) -> Figure:
     """Paired gains in points with 95 % intervals, for both networks, beside the printed gains."""
     rows = gains.query("epoch == 'last'")
     masked = rows[rows["comparison"].isin(["RC minus plain", "Alpha minus plain"])]
-    title = f"In {int((masked['low'] > 0).sum())} of {len(masked)} the gain's interval lies above zero"
+    above = int((masked["low"] > 0).sum())
+    title = f"{above} of {len(masked)} gains of RC and Alpha over plain have an interval above zero"
     figure = _gains(rows, "comparison", "difference (points)", title, data_name)
     names = list(rows["comparison"].drop_duplicates())
     for axes, network in zip(figure.axes, rows["network"].unique(), strict=True):
@@ -157,9 +167,8 @@ def figure_epoch_selection(table: pd.DataFrame, data_name: str) -> Figure:
 
 def figure_learning_rates(table: pd.DataFrame, data_name: str) -> Figure:
     """Held-out accuracy against the learning rate, a line a mask, from ``results.learning_rate_table``."""
-    best = best_rates(table)
-    same = "the same rate is" if len(set(best.values())) == 1 else f"{len(set(best.values()))} rates are"
-    title = f"For {len(best)} masks {same} best; plain is at {best['plain']:g}"
+    told = ", ".join(f"{mask} {rate:g}" for mask, rate in best_rates(table).items())
+    title = f"Best learning rate: {told}"
     below = f"{_intervals(table)}, held-out training images, data: {data_name}"
     labels = ("learning rate", "accuracy (%)", title, below)
     figure = figures.lines(table, "learning_rate", "accuracy", "mask", *labels, palette=MASK_COLOURS)
@@ -174,7 +183,10 @@ def figure_mask_controls(controls: pd.DataFrame, data_name: str) -> Figure:
     """Gain of every mask over plain, saliency maps and controls in two colours."""
     computed = controls["mask"].isin(SALIENCY_MASKS)
     rows = controls.assign(kind=np.where(computed, "saliency map", "control"))
-    title = f"Of {len(controls)} masks {int((controls['low'] > 0).sum())} gain with an interval above zero"
+    above = int((controls["low"] > 0).sum())
+    title = f"{above} of {len(controls)} gains over plain (mask and network) have an interval above zero"
+    absent = len(controls) < controls["mask"].nunique() * controls["network"].nunique()
+    data_name = f"{data_name}; without a dot: not trained" if absent else data_name
     return _gains(rows, "mask", GAIN, title, data_name, colours="kind")
 
 
@@ -182,6 +194,8 @@ def figure_mask_chain(chain: pd.DataFrame, data_name: str) -> Figure:
     """RC's gain taken apart: a step a property, from ``results.chain_table``."""
     largest = chain.loc[chain["points"].abs().idxmax()]
     clear = "clear" if largest["low"] > 0 or largest["high"] < 0 else "not clear"
+    if not ((chain["low"] > 0) | (chain["high"] < 0)).any():
+        clear = f"none of {len(chain)} is clear"
     title = (
         f"The largest step is {largest['what'].split(' (')[0]} on {NETWORK_NAMES[largest['network']]} "
         f"({largest['points']:+.1f} points, {clear})"
@@ -199,7 +213,7 @@ def figure_mask_places(place: pd.DataFrame, data_name: str) -> Figure:
         place=place["connection"] + ", " + place["mask"],
         kind=np.where(place["connection"] == "first", "the paper's", "another"),
     )
-    title = f"Largest gain: {which} ({best['points']:+.1f} points)"
+    title = f"Largest gain by place and mask: {which} ({best['points']:+.1f} points)"
     return _gains(rows, "place", GAIN, title, data_name, colours="kind")
 
 
@@ -214,12 +228,13 @@ def figure_learned_gains(table: pd.DataFrame, data_name: str) -> Figure:
 
 def figure_network_widths(widths: pd.DataFrame, data_name: str) -> Figure:
     """Gains over plain at half, chosen and double width, from ``results.width_table``."""
-    cases = widths.assign(sign=np.sign(widths["points"]), up=widths["low"] > 0, down=widths["high"] < 0)
-    cases = cases.groupby(["network", "mask"])
-    changed, clear = cases["sign"].nunique() > 1, cases[["up", "down"]].any().all(axis=1)
-    title = f"The gain's sign changes with the width in {changed.sum()} of {len(changed)} cases"
+    cases = widths.assign(sign=np.sign(widths["points"])).groupby(["network", "mask"])
+    changed = (cases["sign"].nunique() > 1).sum()
+    clear = int(((widths["low"] > 0) | (widths["high"] < 0)).sum())
+    title = f"The gain's sign changes with the width in {changed} of {len(cases)} cases; "
+    title += f"{clear} of {len(widths)} gains are clear"
     below = f"paired by seed, {_intervals(widths)}, data: {data_name}"
-    labels = ("width (share of the full network's)", GAIN, f"{title}, clearly in {clear.sum()}", below)
+    labels = ("width (share of the full network's)", GAIN, title, below)
     rows, options = widths.replace({"network": NETWORK_NAMES}), {"panels": "network", "width": 8.2}
     figure = figures.lines(rows, "width", "points", "mask", *labels, palette=MASK_COLOURS, **options)
     for axes, (_, part) in zip(figure.axes, widths.groupby("network", sort=False), strict=True):
@@ -301,4 +316,4 @@ def _intervals(rows: pd.DataFrame) -> str:
 
 def _count(rows: pd.DataFrame) -> str:
     low, high = rows["seeds"].min(), rows["seeds"].max()
-    return f"{high} seeds" if low == high else f"{low} to {high} seeds"
+    return ("1 seed" if high == 1 else f"{high} seeds") if low == high else f"{low} to {high} seeds"

@@ -148,7 +148,11 @@ def test_each_mask_has_its_own_best_learning_rate():
     assert len(table) == 8 and table["seeds"].eq(4).all()
     slower = {"plain": 0.001, "grey": 0.001, "Alpha": 0.001}
     assert {k: v for k, v in results.best_rates(table).items() if k != "RC"} == slower
-    assert figures.figure_learning_rates(table, "x").get_suptitle().endswith("plain is at 0.001")
+    assert (
+        figures.figure_learning_rates(table, "x")
+        .get_suptitle()
+        .startswith("Best learning rate: plain 0.001,")
+    )
     plt.close("all")
 
 
@@ -194,17 +198,17 @@ def drawn_figures():
     log = log_of({("alexnet", "RC"): 9, ("nin", "RC"): 9}, masks=(*PAPER_MASKS, "centre", "shuffled"))
     wide = log_of({("alexnet", "RC"): -9, ("nin", "RC"): -9}, masks=("plain", "RC"), width=2.0)
     raw, learned = (log_of({}, masks=("plain", "RC"), connection=name) for name in ("raw", "learned"))
-    yield "In 2 of 4 the gain's interval", figures.figure_accuracy_gains(results.gains_table(log), "x")
+    yield "2 of 4 gains of RC and Alpha", figures.figure_accuracy_gains(results.gains_table(log), "x")
     yield "Choosing the", figures.figure_epoch_selection(results.selection_table(log), "x")
     controls = results.gains_over_plain(log, "network", "mask")
-    yield "Of 10 masks 2 gain", figures.figure_mask_controls(controls, "x")
+    yield "2 of 10 gains over plain", figures.figure_mask_controls(controls, "x")
     yield "The largest step is being this", figures.figure_mask_chain(results.chain_table(log), "x")
     both = pd.concat([log, raw.query("mask == 'RC'")])
     place = results.gains_over_plain(both, "network", "connection", "mask")
-    yield "Largest gain: first, RC", figures.figure_mask_places(place, "x")
+    yield "Largest gain by place and mask: first, RC", figures.figure_mask_places(place, "x")
     widths = results.width_table(pd.concat([log.query("mask in ('plain', 'RC')"), wide]))
     yield (
-        "The gain's sign changes with the width in 2 of 2 cases, clearly in 2",
+        "The gain's sign changes with the width in 2 of 2 cases; 4 of 4 gains are clear",
         figures.figure_network_widths(widths, "x"),
     )
     table = results.learned_table(pd.concat([log, wide, learned]), {"alexnet": 1.0, "nin": 1.0})

@@ -92,7 +92,9 @@ def blurs(crops: Mapping[str, Image.Image], region: np.ndarray, effects: pd.Data
     ]
     pictures = [greyed(np.asarray(crops["as it is"]), region), *map(np.asarray, crops.values())]
     changed = [name for name in crops if first[name] != first["as it is"]]
-    title = f"The class changes with {' and with '.join(changed)}" if changed else "No blur changes the class"
+    title = "No blur changes the likeliest class"
+    if changed:
+        title = f"The likeliest class changes with the {' and with the '.join(changed)}"
     return grid([pictures], [""], ["the object, by LICNN", *names], title, below, side=1.7)
 
 
@@ -102,12 +104,13 @@ def blur_controls(effects: pd.DataFrame, share: float, below: str) -> Figure:
     rows = effects[effects["region"] != ""]
     figure, axes = new(7.0, 2.9)
     sns.scatterplot(rows, x="before", y="region", hue="picture", style="picture", s=45, ax=axes)
+    axes.margins(y=0.12)
     axes.axvline(float(effects["before"].iloc[0]), color="0.4", linestyle="--", label="without blur")
     label = "probability of the class that was likeliest without blur"
     axes.set(xlabel=label, ylabel="whose region", xlim=(-0.03, 1.03))
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.28))
     kept = rows[rows["picture"] == "background blurred"].set_index("region")["before"]
-    title = f"With {share:.0%} of the picture sharp, the class has a probability of {kept['LICNN']:.0%}\n"
+    title = f"With {share:.0%} of the picture sharp, the class has a probability of {kept['LICNN']:.0%} "
     title += f"by LICNN's region, of {kept.max():.0%} by the best one ({kept.idxmax()})"
     if np.ptp(rows["before"]) < 0.01:
         title = "It makes no difference whose region is kept sharp"

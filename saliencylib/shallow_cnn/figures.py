@@ -40,7 +40,7 @@ def figure_losses(trained: Sequence[GazeTraining], levels: Mapping[str, float], 
     for run in trained:
         window = max(5, len(run.train_losses) // 20)
         left.plot(run.train_steps, run.train_losses, color="0.75", linewidth=0.6)
-        left.plot(run.train_steps, smoothed(run.train_losses, window), color=LOSS_COLOURS[loss])
+        left.plot(run.train_steps, smoothed(run.train_losses, window), color=LOSS_COLOURS[loss], zorder=3)
         right.plot(run.validation_epochs, run.validation_losses, color=LOSS_COLOURS[loss], linewidth=0.9)
         right.plot(run.best_epoch, run.validation_losses.min(), "o", ms=4, color=LOSS_COLOURS[loss])
     for name, level in levels.items():
@@ -54,7 +54,8 @@ def figure_losses(trained: Sequence[GazeTraining], levels: Mapping[str, float], 
     level = min(levels.values())
     below = 100 * (1 - np.mean([run.validation_losses.min() for run in trained]) / level)
     epochs = sorted(run.best_epoch for run in trained)
-    title = f"{loss}: lowest in epochs {epochs[0]} to {epochs[-1]}, {below:.0f} % below the better constant"
+    title = f"{loss}: validation loss lowest in epochs {epochs[0]} to {epochs[-1]}, "
+    title += f"{below:.0f} % below the better constant map's"
     return figures.finish(figure, title, f"{_seeds(trained)}, a line each; data: {data_name}")
 
 
@@ -131,8 +132,10 @@ def figure_scores(means: pd.DataFrame, methods: Sequence[str]) -> Figure:
     best = own.groupby("metric", sort=False)["value"].idxmax().rename(METRIC_LABELS)
     words = [f"{name} ({', '.join(labels.index)})" for name, labels in best.groupby(best, sort=False)]
     title = f"Highest on {first} but for other people: {', '.join(words)}"
-    below = f"95 % intervals, networks over seeds and images, others over images; data: {_data(means)}"
-    return _by_metric(means, "value", "method", "mean", title, below, zero=None, width=9.4)
+    counts = means[means["unit"] == "images"].groupby("test", sort=False)["n"].max()
+    data = ", ".join(f"{test} (n = {n} images)" for test, n in counts.items())
+    below = f"95 % intervals, networks over seeds and images, others over images; data: {data}"
+    return _by_metric(means, "value", "method", "mean", title, below, zero=None, width=8.8)
 
 
 def figure_variants(table: pd.DataFrame) -> Figure:
@@ -156,7 +159,9 @@ def figure_centre_bias(
     wide = bias.pivot(index="seed", columns="loss", values="bias")[["MSE", "L1"]]
     difference = stats.paired_difference(wide["MSE"].to_numpy(), wide["L1"].to_numpy())
     apart = levels["MSE"] - levels["L1"]
-    title = f"MSE minus L1: {difference.value:.2f}; mean map minus median map: {apart:.2f}"
+    title = (
+        f"CC with the mean map: MSE minus L1 {difference.value:.2f}, mean map minus median map {apart:.2f}"
+    )
     below = f"n = {len(wide)} seeds, a line each, mean over {images} images; data: {data_name}\n"
     below += "dashed: the mean map (MSE) and the median map (L1)"
     figure = figures.paired(wide, "loss", "CC with the mean map", title, below)
@@ -172,17 +177,20 @@ def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
     """
     steps = {name: left_plateau(rows) for name, rows in traces.groupby("name", sort=False)}
     gone = int(np.isfinite(list(steps.values())).sum())
-    words = {name: f"{name}: " + (f"step {s:.0f}" if s == s else "never") for name, s in steps.items()}
+    last = traces.groupby("name")["step"].max()
+    words = {
+        name: f"{name}: " + (f"step {s:.0f}" if s == s else f"not in {last[name]:.0f}")
+        for name, s in steps.items()
+    }
     panels = {"loss": "validation loss (mean map = 1)", "spread": "spread between images (truths = 1)"}
     table = traces.assign(run=traces["name"].map(words), loss=traces["loss"].clip(upper=HIGHEST))
     table = table.rename(columns=panels).melt(["run", "step"], list(panels.values()), "panel")
-    last = traces["step"].max()
-    title = f"{gone} of {len(steps)} starts and optimisers leave the mean map within {last:.0f} steps"
+    title = f"Of {len(steps)} starts and optimisers {gone} left the mean map in the steps watched"
     below = f"one seed each; losses above {HIGHEST:g} are drawn there; data: {data_name}"
     labels = "step", "share", title, below
     figure = figures.lines(table, "step", "value", "run", *labels, panels="panel", band=False, width=8.6)
     figure.axes[0].axhline(LEFT, color="0.6", linewidth=1, linestyle=":")
-    figure.legends[0].set_title(f"below {LEFT:g} of the mean map")
+    figure.legends[0].set_title(f"below {LEFT:g} of the mean map", {"size": 7.5})
     return figure
 
 
@@ -198,7 +206,9 @@ def figure_width(entropies: Mapping[str, np.ndarray], data_name: str) -> Figure:
         100 * (entropies["predictions"] > other).mean()
         for other in (entropies["truths"], entropies["mean map"][0])
     )
-    title = f"Wider than the truth on {wider:.0f} % of images, than the mean map on {narrower:.0f} %"
+    title = (
+        f"Predictions wider than the truth on {wider:.0f} % of images, than the mean map on {narrower:.0f} %"
+    )
     below = f"n = {len(entropies['truths'])} images, MSE, mean over seeds, data: {data_name}"
     return figures.finish(figure, title, below)
 
@@ -212,13 +222,17 @@ def figure_failures(scores: pd.DataFrame, alone: Estimate, partial: Estimate, da
     axes.axline((1, 1), slope=1, color="0.5", linewidth=1)
     axes.set(xlabel=f"CC, seed {first}", ylabel=f"CC, seed {second}")
     title = f"Rank correlation of all runs {alone.value:.2f},\ngiven the mean map's CC {partial.value:.2f}"
+    if min(alone.low, partial.low) > 0:
+        title = "What fails in one run fails in others: " + title[0].lower() + title[1:].replace("\n", " ")
     below = f"a dot an image, n = {scores.shape[1]}, MSE, {len(scores)} seeds\ndata: {data_name}"
     return figures.finish(figure, title, below)
 
 
 def figure_contrast(table: pd.DataFrame) -> Figure:
     """Contrast and complexity at fixations minus at other images' fixations, dots with intervals (SC-X9)."""
-    title = f"{(table['low'] > 0).sum()} of {len(table)} features are higher where people look"
+    kinds, sets = table["feature"].nunique(), table["data"].nunique()
+    title = f"Higher where people look: {(table['low'] > 0).sum()} of {len(table)} "
+    title += f"({kinds} features, {sets} data set{'s' if sets > 1 else ''})"
     counts = ", ".join(
         f"{name} (n = {n})" for name, n in table.groupby("data", sort=False)["n"].first().items()
     )

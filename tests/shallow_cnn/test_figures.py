@@ -31,14 +31,15 @@ def trained():
 def test_figures_of_curves_say_what_they_show(trained):
     levels = {"mean map": 0.25, "median map": 0.4}
     losses = figures.figure_losses(trained[:2], levels, "digits")
-    assert losses.get_suptitle() == "MSE: lowest in epochs 4 to 4, 20 % below the better constant"
+    title = "MSE: validation loss lowest in epochs 4 to 4, 20 % below the better constant map's"
+    assert losses.get_suptitle().replace("\n", " ") == title
     assert "by 50 % (MSE), 50 % (L1)" in figures.figure_over_fitting(trained, "digits").get_suptitle()
     start = trained[0].model.conv1.weight.detach().numpy()
     assert "by 50 % of their size" in figures.figure_4(trained[0], 2 * start).get_suptitle()
     rows = [("a", s, 1 - s / 10, s / 10) for s in range(3)] + [("b", s, 1.2, 0.0) for s in range(3)]
     plateau = figures.figure_plateau(pd.DataFrame(rows, columns=["name", "step", "loss", "spread"]), "digits")
-    assert "1 of 2 starts and optimisers" in plateau.get_suptitle()
-    assert [text.get_text() for text in plateau.legends[0].get_texts()] == ["a: step 1", "b: never"]
+    assert "Of 2 starts and optimisers 1 left" in plateau.get_suptitle()
+    assert [text.get_text() for text in plateau.legends[0].get_texts()] == ["a: step 1", "b: not in 2"]
 
 
 def test_figure_of_predictions_says_how_far_they_follow_the_picture():
@@ -60,12 +61,13 @@ def with_intervals(value, found, **columns):
 
 
 def test_figures_of_scores_say_what_they_show():
-    means = with_intervals("value", {"MSE": 0.6, "mean map": 0.5, "hidden": 0.9})
+    means = with_intervals("value", {"MSE": 0.6, "mean map": 0.5, "hidden": 0.9}, n=9, unit="images")
     figure = figures.figure_scores(means, ["MSE", "mean map"])
     assert (
         "MSE (CC, NSS, shuffled AUC, AUC-Borji)" in figure.get_suptitle()
         and "hidden" not in figure.get_suptitle()
     )
+    assert "d (n = 9 images)" in figure.get_supxlabel()
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["MSE", "mean map"]
     variants = with_intervals("difference", {"L1": -0.1, "KL divergence": 0.1}, n=6)
     assert "1 of 2 variants beat" in figures.figure_variants(variants).get_suptitle()
@@ -75,18 +77,20 @@ def test_figures_of_scores_say_what_they_show():
     )
     figure = figures.figure_centre_bias(bias, {"MSE": 1.0, "L1": 0.9}, "d", images=9)
     title = figure.get_suptitle().replace("\n", " ")
-    assert title == "MSE minus L1: 0.00; mean map minus median map: 0.10"
+    assert title == "CC with the mean map: MSE minus L1 0.00, mean map minus median map 0.10"
 
 
 def test_figures_of_controls_say_what_they_show():
     entropies = {"predictions": np.full(10, 9.0), "truths": np.append(np.full(9, 8.0), 10)}
-    title = figures.figure_width(entropies | {"mean map": np.array([9.5])}, "d").get_suptitle()
+    title = (
+        figures.figure_width(entropies | {"mean map": np.array([9.5])}, "d").get_suptitle().replace("\n", " ")
+    )
     assert "truth on 90 %" in title and "mean map on 0 %" in title
     scores = pd.DataFrame([[0.1, 0.5, 0.9], [0.2, 0.4, 0.8]])
     alone, partial = Estimate(0.93, 0.9, 0.95, 3), Estimate(0.4, 0.3, 0.5, 3)
     title = figures.figure_failures(scores, alone, partial, "d").get_suptitle()
-    assert "0.93" in title and "0.40" in title
+    assert title.startswith("What fails in one run") and "0.93" in title and "0.40" in title
     contrast = pd.DataFrame(
         {"feature": ["a", "b"], "data": "d", "difference": 0.2, "low": [0.1, -0.1], "high": 0.3, "n": 5}
     )
-    assert "1 of 2 features" in figures.figure_contrast(contrast).get_suptitle()
+    assert "1 of 2 (2 features, 1 data set)" in figures.figure_contrast(contrast).get_suptitle()

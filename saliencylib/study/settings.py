@@ -155,8 +155,8 @@ _PICTURES_MINI = {
         *("5d6c4759c26bae8c", "517dc655edeaf344", "1ba816dc6937b62d"),  # guitars, baseball, toaster
     ),
     "figure_9": (
-        *("67967c9db11151e0", "56dbd7d814ef5c58", "5d53f9bc389e98ad"),  # dalmatian, basenji, Cardigan
-        *("9d55997552acf0de", "d25df1a8259d3fdf", "059da9a174262427"),  # Pomeranian, Afghan hound, basenji
+        *("16ff75228179469c", "4fc263d35a3ad3ee", "5d53f9bc389e98ad"),  # kelpie, bull mastiff, Cardigan
+        *("abd121ef53a69ef8", "56dbd7d814ef5c58", "d25df1a8259d3fdf"),  # Bernese, basenji, Afghan hound
     ),
     "figure_11": ("16179baa1513c701",),  # a hummingbird
     "figure_13": ("1733cbc68a2ae05d",),  # a fire engine

@@ -35,7 +35,7 @@ def test_accuracies_tell_digit_from_background():
             return torch.nn.functional.one_hot(torch.as_tensor(digits.backgrounds), 10).float()
 
     images = np.zeros((4, 24, 24, 3), np.uint8)
-    model = small_classifier(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU(), images, "ab", "net")
+    model = small_classifier(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU(), images, (), "net")
     blind = Background()
     blind.weight, blind.preprocess = torch.nn.Parameter(torch.zeros(1)), model.preprocess
     found = shortcut_accuracies(blind, digits, digit_crops(digits, 4))

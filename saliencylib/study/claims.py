@@ -1,7 +1,8 @@
 """What the papers claim, row by row, and the verdicts on it.
 
 The claims stand in ``claims.csv``; notebooks write what they measured into a run folder; this module joins
-the two by rules that were fixed before looking.
+the two by the rules of ``verdicts``. Rows and rules stand in one commit, which REPORT.md names with what was
+changed late, and after which measurements.
 """
 
 import io
@@ -65,7 +66,7 @@ def table() -> pd.DataFrame:
 
 
 def rules_fixed() -> tuple[str, str]:
-    """The commit and the date in which the rules of the verdicts were fixed."""
+    """The commit, and its date, in which the rows and the rules of the verdicts stand."""
     commit, date = Path(__file__).with_name("rules_fixed.txt").read_text(encoding="utf-8").split()
     return commit, date
 
@@ -281,6 +282,8 @@ def _interval(part: dict, rule: str = "") -> str:
     value, *ends = (0.0 if abs(part[name]) < ROUNDING else part[name] for name in ("measured", "low", "high"))
     if not all(map(math.isfinite, ends)):
         return f"{value:.3g}"
+    if part["part"].startswith("null: ") and ends[0] == ends[1]:
+        return f"{value:.3g} in all"
     return f"{value:.3g} [{ends[0]:.3g}, {ends[1]:.3g}]"
 
 
@@ -307,10 +310,11 @@ def readable(joined: pd.DataFrame) -> pd.DataFrame:
 
 
 def measuring_cells(notebook: NotebookNode) -> dict[str, int]:
-    """Which cell of an executed notebook, by index, measured each claim, as the cells' outputs say."""
+    """Which cell of an executed notebook, by index, was the first to measure each claim, as the cells'
+    outputs say: what stands beside the main measurement may follow in others."""
     return {
         claim: index
-        for index, cell in enumerate(notebook.cells)
+        for index, cell in reversed([*enumerate(notebook.cells)])
         for output in cell.get("outputs", ())
         for claim in output.get("metadata", {}).get("claims", ())
     }

@@ -1,5 +1,6 @@
 """The rules that turn measurements into verdicts: pure functions of a row of claims.csv and of what a run
-measured for it. They were fixed before the runs that they judge; ``claims.rules_fixed`` says when."""
+measured for it. They stand in one commit (``claims.rules_fixed``); REPORT.md names what was changed late, and
+after which measurements."""
 
 import math
 import re
@@ -26,7 +27,11 @@ TESTED = ("positive", "not_below", "comparable")
 LEAST_SEEDS, LEAST_IMAGES, LEVEL = 6, 20, 0.05
 # An axis whose cases must agree, in place of a main measurement.
 AGREEING = ("metric", "method")
-AXES = ("", *AGREEING, "test set", "learning rate", "classifier", "preset", "schedule")
+AXES = ("", *AGREEING, "test set", "training data", "learning rate", "classifier", "preset", "schedule")
+# Where a null control that passes on one side alone is as telling as the opposite verdict.
+TELLING = ("classifier", "preset")
+# What a remark names where the verdict there is another one.
+NAMED = ("test set", "training data", *TELLING)
 UNCOUNTED = ("check of code", "shown")
 UNJUDGED = ("not judged", "other data", *UNCOUNTED)
 DECIDED = ("holds", "does not hold")
@@ -124,13 +129,13 @@ def _asks_own_data(claim: Mapping) -> bool:
 
 
 def _unfit(claim: Mapping, case: Case) -> str:
-    """Why a measurement cannot be judged: null control or condition missing, not learned, or too few."""
+    """Why a measurement cannot be judged: no null control, no condition, one not met, or too few."""
     if set(null_names(claim["null"])) - set(case.beyond):
         return "its null control was not measured"
     if claim["condition"] and case.met is None:
         return "its condition was not measured"
     if case.met is False:
-        return f"has not learned: {case.condition}"
+        return f"condition not met: {case.condition}"
     return "" if enough(case.n, case.unit) else f"too few: {case.n:g} {case.unit}"
 
 
@@ -184,10 +189,25 @@ def before_holm(claim: Mapping, case: Case, redone: Collection[str] = ()) -> Ver
     passing = [name for name, part in case.beyond.items() if not part.low > 0]
     if word == "holds" and passing:
         return Verdict("not telling", f"not beyond the null control: {', '.join(passing)}", word, p)
+    if word == "does not hold" and (failing := _failing_alike(claim, case)):
+        return Verdict("not telling", f"a null control fails alike: {', '.join(failing)}", word, p)
     unbounded = not math.isfinite(case.effect.high - case.effect.low)
     if unbounded or (claim["rule"] in TESTED and math.isnan(p)):
         word = "undecided"
     return Verdict(word, "" if word in DECIDED else undecided_remark(claim, case.effect, p), word, p)
+
+
+def _failing_alike(claim: Mapping, case: Case) -> list[str]:
+    """The null controls of a positive row that lie on the failing side themselves and are not told from what
+    was measured."""
+    edge = _threshold(claim["margin"])
+    return [
+        name
+        for name, part in case.beyond.items()
+        if claim["rule"] == "positive"
+        and case.effect.measured - part.measured < edge
+        and part.low <= 0 <= part.high
+    ]
 
 
 def undecided_remark(claim: Mapping, effect: Part, p: float) -> str:
@@ -197,7 +217,7 @@ def undecided_remark(claim: Mapping, effect: Part, p: float) -> str:
         return "its values do not vary, so that nothing bounds it"
     signed = claim["rule"] == "positive" and not math.isnan(claim["printed"])
     excluded = signed and not effect.low <= claim["printed"] <= effect.high
-    told = ["printed size excluded, sign open"] if excluded else []
+    told = ["printed size excluded on these data, sign open"] if excluded else []
     margin = [] if math.isnan(claim["margin"]) else [f"the margin is {claim['margin']:g}"]
     return "; ".join([*told, *margin, f"smallest visible effect {half:.2g}"])
 
@@ -222,26 +242,44 @@ def agreeing_cases(scope: str) -> list[str]:
     return re.split(r", | and ", found[1]) if found else []
 
 
-def agreeing(axis: str, verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict from cases that must agree. Of methods, one for which the row does not hold is enough."""
-    words = {verdict.word for verdict in verdicts}
-    for verdict in verdicts:
+def agreeing(axis: str, verdicts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict from those of cases, by name, that must agree. Of methods, one for which the row does not
+    hold is enough."""
+    words: dict[str, list[str]] = {}
+    for name, verdict in verdicts.items():
+        words.setdefault(verdict.word, []).append(name)
+    for verdict in verdicts.values():
         if verdict.word not in OPEN or len(words) == 1:
             return verdict
     if "does not hold" in words and axis == "method":
-        return next(verdict for verdict in verdicts if verdict.word == "does not hold")
-    if set(DECIDED) <= words:
+        return verdicts[words["does not hold"][0]]
+    if set(DECIDED) <= set(words):
         return Verdict(f"depends on the {axis}")
     word = "not telling" if "not telling" in words and "does not hold" not in words else "undecided"
-    return Verdict(word, f"the {axis}s do not agree")
+    told = "; ".join(f"{found}: {', '.join(names)}" for found, names in words.items())
+    return Verdict(word, f"the {axis}s do not agree ({told})")
 
 
 def beside(main: Verdict, axis: str, other: Verdict) -> Verdict:
-    """The main verdict, or "depends on the AXIS" when another case was decided the opposite way; between
-    learning rates the intervals decide that."""
+    """The main verdict, or "depends on the AXIS" when another case was decided the opposite way.
+
+    Between learning rates the intervals decide that; on another classifier or preset, a row that holds is
+    opposite to one that a null control makes not telling, too.
+    """
     rate = axis == "learning rate"
     words = {verdict.by_interval if rate else verdict.word for verdict in (main, other)}
-    return Verdict(f"depends on the {axis}") if words == set(DECIDED) else main
+    opposite = [set(DECIDED), *([{"holds", "not telling"}] if axis in TELLING else [])]
+    return Verdict(f"depends on the {axis}") if words in opposite else main
+
+
+def elsewhere(main: Verdict, others: Mapping[str, Verdict]) -> Verdict:
+    """The main verdict, remarking where, by name, another one was found: "open on NAMES" beside a decided
+    one, else "on NAME: VERDICT"."""
+    differing = {name: v.word for name, v in others.items() if v.word not in (main.word, *UNJUDGED)}
+    unsure = [n for n, word in differing.items() if main.word in DECIDED and word in set(OPEN) - set(DECIDED)]
+    told = [f"open on {', '.join(unsure)}"] if unsure else []
+    told += [f"on {name}: {word}" for name, word in differing.items() if name not in unsure]
+    return replace(main, remark="; ".join(filter(None, (main.remark, *told))))
 
 
 def combined(claim: Mapping, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> Verdict:
@@ -261,14 +299,17 @@ def combined(claim: Mapping, cases: Sequence[Case], verdicts: Sequence[Verdict])
         if missing:
             return Verdict("not judged", f"not measured: {', '.join(missing)}")
     if mains[0][0].axis:
-        main = agreeing(mains[0][0].axis, [verdict for _, verdict in mains])
-    others: dict[tuple[str, str], list[Verdict]] = {}
+        main = agreeing(mains[0][0].axis, {case.case: verdict for case, verdict in mains})
+    others: dict[tuple[str, str], dict[str, Verdict]] = {}
     for case, verdict in pairs:
         if case.axis not in ("", *AGREEING):
-            others.setdefault((case.axis, case.case.partition(", ")[0]), []).append(verdict)
-    for (axis, _), group in others.items():
-        main = beside(main, axis, agreeing("metric", group))
-    return main
+            name, _, metric = case.case.partition(", ")
+            others.setdefault((case.axis, name), {})[metric] = verdict
+    found = {place: agreeing("metric", group) for place, group in others.items()}
+    for (axis, _), other in found.items():
+        main = beside(main, axis, other)
+    named = {name: other for (axis, name), other in found.items() if axis in NAMED}
+    return elsewhere(main, named) if main.word in OPEN else main
 
 
 def decided(

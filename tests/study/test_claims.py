@@ -59,6 +59,7 @@ def measuring_notebook(**sections):
 
 def test_the_measuring_cell_and_its_section_are_told_by_the_outputs():
     notebook = measuring_notebook(One="SM-D1", Two="SM-D2")
+    notebook.cells += measuring_notebook(Two="SM-D1").cells  # beside the main measurement
     assert claims.measuring_cells(notebook) == {"SM-D1": 3, "SM-D2": 6}
     assert claims.measuring_sections(notebook) == {"SM-D1": "In One", "SM-D2": "In Two"}
 
@@ -121,6 +122,13 @@ def test_null_controls_are_stored_judged_and_shown(tmp_path, monkeypatch):
     assert again.loc["SM-X3a", "verdict"] == "not telling" and again.loc["SM-X3a", "met"] is True
 
 
+def test_a_null_control_without_variation_is_told_as_one_value():
+    still = Estimate(0.0, 0.0, 0.0, 6)
+    rows = claims.measured_rows("SM-X3a", CLEAR, "d", "real", nulls={"grey": (still, CLEAR)})
+    joined = claims.judged(pd.DataFrame(rows)).set_index("id")
+    assert joined.loc["SM-X3a", "nulls"] == "grey: 0 in all, beyond it 1 [0.5, 1.5]"
+
+
 def test_a_row_without_its_control_or_condition_is_not_judged():
     bare = claims.measured_rows("SM-X3a", CLEAR, "d", "real", condition=LEARNED)
     bare += claims.measured_rows("SM-D1", CLEAR, "d", "real")
@@ -128,7 +136,7 @@ def test_a_row_without_its_control_or_condition_is_not_judged():
     joined = claims.judged(pd.DataFrame(bare)).set_index("id")
     told = joined.loc[["SM-X3a", "SM-D1", "SM-D2"], "remark"].tolist()
     assert told[:2] == ["its null control was not measured", "its condition was not measured"]
-    assert told[2] == "has not learned: 12 %"
+    assert told[2] == "condition not met: 12 %"
     assert joined.loc["SM-D2", "learned"] == "not met: 12 %"
 
 

@@ -114,11 +114,11 @@ def test_too_few_are_not_judged(n, unit, judged):
     assert judged or found.remark == f"too few: {n} {unit}"
 
 
-def test_a_network_that_has_not_learned_is_not_judged():
+def test_a_row_whose_condition_is_not_met_is_not_judged():
     row = claim(condition="plain has learned")
     measured = [case(1, 2, met=met, condition="12 %") for met in (True, False, None)]
     remarks = [verdicts.before_holm(row, c).remark for c in measured]
-    assert remarks == ["", "has not learned: 12 %", "its condition was not measured"]
+    assert remarks == ["", "condition not met: 12 %", "its condition was not measured"]
     assert [word(row, c) for c in measured] == ["holds", "not judged", "not judged"]
 
 
@@ -139,10 +139,30 @@ def test_a_row_holds_only_beyond_all_its_null_controls(beyond, expected):
     assert expected != "not judged" or found.remark == "its null control was not measured"
 
 
-def test_a_null_control_changes_nothing_about_a_row_that_does_not_hold():
-    row = claim(null="A")
-    assert word(row, case(-2, -1, beyond={"A": part(-1, 1, 0.9)})) == "does not hold"
-    assert word(row, case(-1, 1, beyond={"A": part(-1, 1, 0.9)})) == "undecided"
+@pytest.mark.parametrize(
+    ("beyond", "margin", "expected"),
+    [
+        ((-1, 1), NAN, "not telling"),
+        ((-3, 0), NAN, "does not hold"),  # the control lies at zero itself
+        ((-2, 0), NAN, "not telling"),
+        ((-1, -0.1), NAN, "does not hold"),  # it fails by more than the control does
+        ((-4, 1), NAN, "does not hold"),  # the control does not fail
+        ((-4, 1), 0.1, "not telling"),  # but for the margin
+    ],
+)
+def test_a_row_tells_nothing_where_a_null_control_fails_alike(beyond, margin, expected):
+    found = verdicts.before_holm(
+        claim(null="A", margin=margin), case(-2, -1, beyond={"A": part(*beyond, 0.9)})
+    )
+    assert found.word == expected
+    assert expected == "does not hold" or found.remark == "a null control fails alike: A"
+
+
+def test_a_null_control_that_fails_changes_nothing_about_other_rules_and_open_rows():
+    alike = {"A": part(-1, 1)}
+    row = claim("not_below", margin=0.5, null="A")
+    assert word(row, case(-2, -1, beyond=alike)) == "does not hold"
+    assert word(claim(null="A"), case(-1, 1, beyond=alike)) == "undecided"
 
 
 def test_a_p_value_beyond_a_null_control_counts():
@@ -161,7 +181,7 @@ def test_equal_values_and_missing_p_values_decide_nothing():
 
 def test_undecided_rows_tell_what_they_exclude_and_could_have_seen():
     remarks = [verdicts.before_holm(claim(printed=p), case(-2, 1, 0.4)).remark for p in (1.5, 0.5, NAN)]
-    assert remarks[0] == "printed size excluded, sign open; smallest visible effect 1.5"
+    assert remarks[0] == "printed size excluded on these data, sign open; smallest visible effect 1.5"
     assert remarks[1] == remarks[2] == "smallest visible effect 1.5"
     row = claim("comparable", margin=1, printed=7)
     assert verdicts.before_holm(row, case(-2, 1)).remark == "the margin is 1; smallest visible effect 1.5"
@@ -254,17 +274,24 @@ def test_a_metric_that_was_not_measured_is_named():
     ],
 )
 def test_metrics_that_tell_nothing(words, expected):
-    assert verdicts.agreeing("metric", [Verdict(w) for w in words]).word == expected
+    assert verdicts.agreeing("metric", named(*words)).word == expected
+
+
+def named(*words):
+    return dict(zip("ABC", map(Verdict, words), strict=False))
 
 
 def test_one_method_for_which_it_does_not_hold_is_enough():
-    found = [
-        verdicts.agreeing("method", [Verdict(w) for w in ("holds", other)]).word for other in verdicts.OPEN
-    ]
+    found = [verdicts.agreeing("method", named("holds", other)).word for other in verdicts.OPEN]
     assert found == ["holds", "does not hold", "undecided", "not telling"]
 
 
-@pytest.mark.parametrize("axis", ["test set", "learning rate", "classifier", "preset", "schedule"])
+def test_methods_that_do_not_agree_are_named():
+    found = verdicts.agreeing("method", named("holds", "undecided", "holds"))
+    assert found.remark == "the methods do not agree (holds: A, C; undecided: B)"
+
+
+@pytest.mark.parametrize("axis", verdicts.AXES[3:])
 def test_the_opposite_elsewhere_makes_a_verdict_depend(axis):
     for main, other in ((YES, NO), (NO, YES)):
         cases = [case(*main), case(*other, axis=axis, case="elsewhere")]
@@ -274,6 +301,39 @@ def test_the_opposite_elsewhere_makes_a_verdict_depend(axis):
         assert verdicts.decided({"X": claim()}, {"X": cases})["X"].word == "holds"
     cases = [case(*OPEN), case(*NO, axis=axis, case="elsewhere")]
     assert verdicts.decided({"X": claim()}, {"X": cases})["X"].word == "undecided"
+
+
+@pytest.mark.parametrize("axis", verdicts.AXES[3:])
+def test_a_null_control_that_passes_in_one_place_alone_makes_a_verdict_depend_on_the_network(axis):
+    row, passes, fails = claim(null="A"), {"A": part(0.1, 1)}, {"A": part(-1, 1, 0.9)}
+    for main, other in ((passes, fails), (fails, passes)):
+        cases = [case(*YES, beyond=main), case(*YES, beyond=other, axis=axis, case="elsewhere")]
+        found = verdicts.decided({"X": row}, {"X": cases})["X"].word
+        alone = "holds" if main is passes else "not telling"
+        assert found == (f"depends on the {axis}" if axis in ("classifier", "preset") else alone)
+
+
+@pytest.mark.parametrize(
+    ("main", "other", "remark"),
+    [
+        (YES, OPEN, "open on mit1003"),
+        (NO, OPEN, "open on mit1003"),
+        (YES, YES, ""),
+        (OPEN, YES, "on mit1003: holds"),
+        (OPEN, NO, "on mit1003: does not hold"),
+    ],
+)
+@pytest.mark.parametrize("axis", ["test set", "training data", "classifier", "preset", "schedule"])
+def test_another_verdict_elsewhere_is_remarked(axis, main, other, remark):
+    cases = [case(*main), case(*other, axis=axis, case="mit1003")]
+    found = verdicts.decided({"X": claim()}, {"X": cases})["X"]
+    told = found.remark.removeprefix("smallest visible effect 1").removeprefix("; ")
+    assert told == ("" if axis == "schedule" else remark)
+
+
+def test_what_was_not_judged_elsewhere_is_not_remarked():
+    cases = [case(*YES), case(*YES, n=5, axis="classifier", case="small")]
+    assert verdicts.decided({"X": claim()}, {"X": cases})["X"].remark == ""
 
 
 def test_between_learning_rates_the_intervals_decide_elsewhere_holm_does():

@@ -14,7 +14,13 @@ from saliencylib.inputs import Images, network_input, saliency_input
 from saliencylib.metrics import cc
 from saliencylib.sal_mask.masks import MASK_CHAIN, PAPER_MASKS, SALIENCY_MASKS, SIDE_CONTROLS
 from saliencylib.sal_mask.network import SalMask
-from saliencylib.sal_mask.results import NETWORK_NAMES, PRINTED_ACCURACIES, best_rates, share_of_epochs_above
+from saliencylib.sal_mask.results import (
+    NETWORK_NAMES,
+    PRINTED_ACCURACIES,
+    best_rates,
+    mean_curve_above,
+    share_of_epochs_above,
+)
 from saliencylib.stats import Estimate, bootstrap_interval, mean_interval
 
 _CONTROLS = (*MASK_CHAIN[2:-1], *SIDE_CONTROLS)
@@ -111,27 +117,36 @@ def figure_structure(table: pd.DataFrame, name: str, masked_after: str, title: s
     return figures.finish(figure, title, f"{name} for 96x96 images, {parameters}")
 
 
-def figure_accuracy_curves(
-    log: pd.DataFrame, network: str, data_name: str, masks: Sequence[str] = PAPER_MASKS
+def figure_accuracy_curves(log: pd.DataFrame, network: str, data_name: str) -> Figure:
+    """Figures 6 and 7: test accuracy per epoch for the paper's masks and grey; bands are 95 % t intervals
+    over seeds."""
+    above, epochs = mean_curve_above(log, network)
+    share = 100 * (share_of_epochs_above(log, network).value + 0.5)
+    title = (
+        f"{NETWORK_NAMES[network]}: RC and Alpha's mean curve lies above plain in {above} of {epochs} epochs "
+        f"({share:.0f} % seed by seed)"
+    )
+    return _curves(log, network, PAPER_MASKS, title, data_name)
+
+
+def figure_control_curves(log: pd.DataFrame, network: str, data_name: str, masks: Sequence[str]) -> Figure:
+    """The same for these masks, the controls among them, without bands, which would hide each other."""
+    title = f"{NETWORK_NAMES[network]}: the controls, epoch by epoch"
+    return _curves(log, network, masks, title, data_name, band=False)
+
+
+def _curves(
+    log: pd.DataFrame, network: str, masks: Sequence[str], title: str, data_name: str, band: bool = True
 ) -> Figure:
-    """Figures 6 and 7: test accuracy per epoch for every mask; bands are 95 % t intervals over seeds. Masks
-    beyond the paper's get no bands, which would hide each other."""
     rows = []
     for mask in masks:
         runs = log.query("network == @network and mask == @mask")
         for epoch, of_seeds in runs.groupby("epoch")["accuracy"]:
             rows.append({"epoch": epoch, "mask": mask} | mean_interval(of_seeds).row("accuracy", "seeds"))
-    table, name = pd.DataFrame(rows), NETWORK_NAMES[network]
-    share = 100 * (share_of_epochs_above(log, network).value + 0.5)
-    title = f"{name}: the mean of RC and Alpha lies above plain in {share:.0f} % of a seed's epochs"
-    below, few = f"{_intervals(table)}, data: {data_name}", len(masks) <= len(PAPER_MASKS)
-    if not few:
-        last = table[table["epoch"] == table["epoch"].max()].set_index("mask")["accuracy"]
-        told = [f"{mask} {last[mask]:.1f} %" for mask in ("RC", "Alpha", "plain")]
-        title = f"{name}, last epoch: {last.idxmax()} is highest with {last.max():.1f} %; {', '.join(told)}"
-        below = f"{_count(table)}, means, data: {data_name}"
-    labels = ("epoch", "test accuracy (%)", title, below)
-    figure = figures.lines(table, "epoch", "accuracy", "mask", *labels, palette=MASK_COLOURS, band=few)
+    table = pd.DataFrame(rows)
+    shown = _intervals(table) if band else f"{_count(table)}, means"
+    labels = ("epoch", "test accuracy (%)", title, f"{shown}, data: {data_name}")
+    figure = figures.lines(table, "epoch", "accuracy", "mask", *labels, palette=MASK_COLOURS, band=band)
     low, high = figure.axes[0].get_ylim()
     figure.axes[0].set_ylim(max(low, 0), min(high, 100))
     figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -141,9 +156,14 @@ def figure_accuracy_curves(
 def figure_accuracy_gains(gains: pd.DataFrame, data_name: str) -> Figure:
     """Paired gains in points with 95 % intervals, for both networks, beside the printed gains."""
     rows = gains.query("epoch == 'last'")
-    masked = rows[rows["comparison"].isin(["RC minus plain", "Alpha minus plain"])]
-    above = int((masked["low"] > 0).sum())
-    title = f"{above} of {len(masked)} gains of RC and Alpha over plain have an interval above zero"
+    masked, grey = (
+        rows.loc[rows["comparison"].isin([f"{mask} minus plain" for mask in which]), "low"]
+        for which in (("RC", "Alpha"), ("grey",))
+    )
+    title = (
+        f"RC and Alpha: {(masked > 0).sum()} of {len(masked)} intervals above zero, before Holm's "
+        f"adjustment; a uniform grey: {(grey > 0).sum()} of {len(grey)}"
+    )
     figure = _gains(rows, "comparison", "difference (points)", title, data_name)
     names = list(rows["comparison"].drop_duplicates())
     for axes, network in zip(figure.axes, rows["network"].unique(), strict=True):
@@ -167,9 +187,11 @@ def figure_epoch_selection(table: pd.DataFrame, data_name: str) -> Figure:
 
 def figure_learning_rates(table: pd.DataFrame, data_name: str) -> Figure:
     """Held-out accuracy against the learning rate, a line a mask, from ``results.learning_rate_table``."""
-    told = ", ".join(f"{mask} {rate:g}" for mask, rate in best_rates(table).items())
-    title = f"Best learning rate: {told}"
-    below = f"{_intervals(table)}, held-out training images, data: {data_name}"
+    best, rates = best_rates(table), table["learning_rate"]
+    ends = [mask for mask, rate in best.items() if rate in (rates.min(), rates.max())]
+    at_ends = f"at an end of those tried for {', '.join(ends)}" if ends else "at no end of those tried"
+    title = f"Best learning rate: {best['plain']:g} for plain; {at_ends}"
+    below = f"{_intervals(table)}, held-out training images, data: {data_name}{_rate_ties(table)}"
     labels = ("learning rate", "accuracy (%)", title, below)
     figure = figures.lines(table, "learning_rate", "accuracy", "mask", *labels, palette=MASK_COLOURS)
     for axes in figure.axes:
@@ -179,12 +201,24 @@ def figure_learning_rates(table: pd.DataFrame, data_name: str) -> Figure:
     return figure
 
 
+def _rate_ties(table: pd.DataFrame) -> str:
+    """For how many masks the intervals of the two best learning rates overlap; "" where there are none."""
+    if table["low"].isna().any():
+        return ""
+    ranked = table.sort_values("accuracy", ascending=False).groupby("mask")
+    best, second = (ranked.nth(place).set_index("mask") for place in (0, 1))
+    tied = (best["low"].sub(second["high"]) <= 0).sum()
+    return f"; the intervals of the two best rates overlap for {tied} of {len(best)} masks"
+
+
 def figure_mask_controls(controls: pd.DataFrame, data_name: str) -> Figure:
     """Gain of every mask over plain, saliency maps and controls in two colours."""
     computed = controls["mask"].isin(SALIENCY_MASKS)
     rows = controls.assign(kind=np.where(computed, "saliency map", "control"))
-    above = int((controls["low"] > 0).sum())
-    title = f"{above} of {len(controls)} gains over plain (mask and network) have an interval above zero"
+    title = (
+        f"Of {len(controls)} gains ({controls['mask'].nunique()} masks, {controls['network'].nunique()} "
+        f"networks) {(controls['low'] > 0).sum()} have an interval above zero"
+    )
     absent = len(controls) < controls["mask"].nunique() * controls["network"].nunique()
     data_name = f"{data_name}; without a dot: not trained" if absent else data_name
     return _gains(rows, "mask", GAIN, title, data_name, colours="kind")
@@ -192,28 +226,29 @@ def figure_mask_controls(controls: pd.DataFrame, data_name: str) -> Figure:
 
 def figure_mask_chain(chain: pd.DataFrame, data_name: str) -> Figure:
     """RC's gain taken apart: a step a property, from ``results.chain_table``."""
-    largest = chain.loc[chain["points"].abs().idxmax()]
-    clear = "clear" if largest["low"] > 0 or largest["high"] < 0 else "not clear"
-    if not ((chain["low"] > 0) | (chain["high"] < 0)).any():
-        clear = f"none of {len(chain)} is clear"
-    title = (
-        f"The largest step is {largest['what'].split(' (')[0]} on {NETWORK_NAMES[largest['network']]} "
-        f"({largest['points']:+.1f} points, {clear})"
-    )
+    clear = ((chain["low"] > 0) | (chain["high"] < 0)).sum()
+    title = f"Of {len(chain)} steps from plain to RC {clear} have an interval without zero"
     rows = chain.assign(step=chain["what"].str.split(" (", regex=False).str[0])
     data_name = f"{data_name}; the steps add up to RC minus plain"
     return _gains(rows, "step", "change in accuracy (points)", title, data_name)
 
 
 def figure_mask_places(place: pd.DataFrame, data_name: str) -> Figure:
-    """Gains over plain by where, and how, the mask enters: network, connection, mask, points, interval."""
-    best = place.loc[place["points"].idxmax()]
-    which = f"{best['connection']}, {best['mask']} on {NETWORK_NAMES[best['network']]}"
+    """Gains over plain by where, and how, the mask enters: network, connection, mask, points, interval.
+
+    The title compares what has equal seeds: averaged with white and raw, on the first network.
+    """
+    gains = place.drop_duplicates(["connection", "mask"]).set_index(["mask", "connection"])["points"]
+    name = NETWORK_NAMES[place["network"].iloc[0]]
     rows = place.assign(
         place=place["connection"] + ", " + place["mask"],
         kind=np.where(place["connection"] == "first", "the paper's", "another"),
     )
-    title = f"Largest gain by place and mask: {which} ({best['points']:+.1f} points)"
+    title = (
+        f"{name}: RC averaged with white gains {gains['RC', 'first']:+.1f} points, raw "
+        f"{gains['RC', 'raw']:+.1f}; a uniform grey {gains['grey', 'first']:+.1f} and "
+        f"{gains['grey', 'raw']:+.1f}"
+    )
     return _gains(rows, "place", GAIN, title, data_name, colours="kind")
 
 
@@ -257,17 +292,24 @@ def figure_gain_by_quality(table: pd.DataFrame, correlation: Estimate, data_name
 
 
 def figure_accuracy_lost(tables: Mapping[str, pd.DataFrame], data_name: str) -> Figure:
-    """Accuracy on clean and changed images by mask, a panel a kind of change (SM-X3)."""
+    """Accuracy on clean and changed images by mask, a panel a kind of change (SM-X3): first noise, whose last
+    images have the most, then swapped backgrounds."""
     rows = pd.concat([table.assign(change=change) for change, table in tables.items()])
-    swapped = rows.query("images == 'swapped' and mask not in ('plain', 'grey')")
-    clear = f"{int((swapped['low'] > 0).sum())} of {len(swapped)} masks clearly lose less than plain"
-    title, below = (
-        f"{clear} when backgrounds are swapped",
-        f"{_count(rows)}, means, data: {data_name} (embedded)",
+    (plain_noisy, noisy), (plain_swapped, swapped) = map(_lost, tables.values())
+    title = (
+        f"Swapped backgrounds: plain loses {plain_swapped:.0f} points, saliency masks {swapped:.0f}; "
+        f"noise: {plain_noisy:.1f} and {noisy:.1f}"
     )
+    below = f"{_count(rows)}, means, data: {data_name} (embedded)"
     labels = ("test images", "test accuracy (%)", title, below)
     options = {"panels": "change", "band": False, "width": 8.4}
     return figures.lines(rows, "images", "accuracy", "mask", *labels, palette=MASK_COLOURS, **options)
+
+
+def _lost(table: pd.DataFrame) -> tuple[float, float]:
+    """Points lost on the last images of a ``results.loss_table``: by plain, and by RC and Alpha (mean)."""
+    lost = table[table["images"] == table["images"].iloc[-1]].set_index("mask")["lost"]
+    return lost["plain"], lost[lost.index.intersection(["RC", "Alpha"])].mean()
 
 
 def figure_learned_maps(

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from saliencylib import figures, stats
 from saliencylib.shallow_cnn.gaze import GazeSet
 from saliencylib.shallow_cnn.network import GAZE_LOSSES
-from saliencylib.shallow_cnn.results import METRIC_LABELS, correlations, loss_by_epoch, smoothed
+from saliencylib.shallow_cnn.results import METRIC_LABELS, correlations, loss_by_epoch, over_fitting, smoothed
 from saliencylib.shallow_cnn.training import LEFT, GazeTraining, left_plateau
 from saliencylib.stats import Estimate, evenly
 
@@ -74,11 +74,9 @@ def figure_over_fitting(trained: Sequence[GazeTraining], data_name: str) -> Figu
         panel.set_title(name, fontsize=9)
         panel.set(xlabel="epoch", ylabel="loss (first epoch = 1)")
     axes[0, 0].legend(title=None)
-    last = curves[curves["epoch"] == curves["epoch"].max()]
-    lowest = curves.groupby(["method", "seed"])["validation"].min()
-    rise = 100 * (last.set_index(["method", "seed"])["validation"] / lowest - 1).groupby("method").mean()
-    words = ", ".join(f"{rise[name]:.0f} % ({name})" for name in names)
-    title = f"From its lowest point the validation loss rises by {words}"
+    runs = {name: [run for run in trained if run.recipe.name == name] for name in names}
+    words = ", ".join(f"{over_fitting(of)['rise'].mean():.1f} % ({name})" for name, of in runs.items())
+    title = f"From the other seeds' best epoch on, the validation loss rises by {words}"
     return figures.finish(figure, title, f"{_seeds(trained)}, a line each; data: {data_name}")
 
 
@@ -128,10 +126,9 @@ def figure_scores(means: pd.DataFrame, methods: Sequence[str]) -> Figure:
     """Four scores of ``methods`` (``mean_scores``) with 95 % intervals, a colour a test set."""
     means = means[means["method"].isin(methods) & means["metric"].isin(list(METRIC_LABELS))]
     first = means["test"].iloc[0]
-    own = means[(means["test"] == first) & (means["method"] != "other people")].set_index("method")
-    best = own.groupby("metric", sort=False)["value"].idxmax().rename(METRIC_LABELS)
-    words = [f"{name} ({', '.join(labels.index)})" for name, labels in best.groupby(best, sort=False)]
-    title = f"Highest on {first} but for other people: {', '.join(words)}"
+    cc = means[(means["test"] == first) & (means["metric"] == "cc")].set_index("method")["value"]
+    words = [f"{name} {cc[name]:.2f}" for name in ("MSE", "L1", "mean map", "other people") if name in cc]
+    title = f"CC on {first}: {', '.join(words)}"
     counts = means[means["unit"] == "images"].groupby("test", sort=False)["n"].max()
     data = ", ".join(f"{test} (n = {n} images)" for test, n in counts.items())
     below = f"95 % intervals, networks over seeds and images, others over images; data: {data}"
@@ -140,10 +137,11 @@ def figure_scores(means: pd.DataFrame, methods: Sequence[str]) -> Figure:
 
 def figure_variants(table: pd.DataFrame) -> Figure:
     """Every loss and variant against MSE, from ``differences_table``, with intervals."""
-    first = table["test"].iloc[0]
-    cc = table[(table["metric"] == "cc") & (table["test"] == first)]
-    better, seeds = int((cc["low"] > 0).sum()), " or ".join(map(str, sorted(set(cc["n"]))))
-    title = f"{better} of {len(cc)} variants beat MSE in CC on {first}"
+    cc = table[table["metric"] == "cc"]
+    seeds = " or ".join(map(str, sorted(set(cc["n"]))))
+    better = (cc["low"] > 0).groupby(cc["test"], sort=False).agg(["sum", "size"])
+    words = ", ".join(f"{won} of {size} on {test}" for test, won, size in better.itertuples())
+    title = f"Variants that beat MSE in CC: {words}"
     below = f"{seeds} seeds, paired by seed and image, 95 % intervals over both; data: {_data(table)}"
     figure = _by_metric(table, "difference", "method", "minus MSE's", title, below, width=9.4)
     for panel in figure.axes:

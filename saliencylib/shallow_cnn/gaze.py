@@ -1,7 +1,7 @@
 """Eye data at the shallow network's sizes: what paper 2 trains on, shows and tests on, for each profile."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -82,18 +82,21 @@ class GazeSet:
 @dataclass(frozen=True)
 class GazeSplit:
     """The parts of a run: ``training`` (a list of sets), ``validation`` and ``tests``, which share no image
-    but for one test's eye data beside another's mouse data. ``tests[0]`` judges; ``shown`` are photographs
-    that may be shown, those of ``tests[0]`` where these may."""
+    but for one test's eye data beside another's mouse data. ``tests[0]`` judges, and ``training`` is of its
+    kind; ``shown`` are photographs that may be shown, those of ``tests[0]`` where these may. ``other_kinds``
+    join the training sets where a mixture of kinds is trained on, as a control."""
 
     training: list[GazeSet]
     validation: list[GazeSet]
     shown: GazeSet
     tests: list[GazeSet]
+    other_kinds: list[GazeSet] = field(default_factory=list)
 
     def table(self) -> pd.DataFrame:
         """One row a part and set: part, data, images, fixations an image (NaN for maps alone)."""
         parts = {
             "train": self.training,
+            "train, mixture only": self.other_kinds,
             "validate": self.validation,
             "test": self.tests,
         }
@@ -108,9 +111,10 @@ class GazeSplit:
 def gaze_split(profile: str, train_images: int | None, test_images: int | None) -> GazeSplit:
     """The data of a profile.
 
-    quick: cluttered digits of the two splits that share no digit. mini: crowd, scene and pascal (eye data)
-    and osie's mouse data to train, every tenth of these osie images to validate, the 200 of ``HELD_OUT`` with
-    mouse data, then with eye data, mit1003 and, where they are, the recovered SALICON maps to test.
+    quick: cluttered digits of the two splits that share no digit. mini: osie's mouse data to train, every
+    tenth of these images to validate, the 200 of ``HELD_OUT`` with mouse data, then with eye data, mit1003
+    and, where they are, the recovered SALICON maps to test; crowd, scene and pascal (eye data) are of other
+    kinds.
     paper: SALICON as of 2015 with its fixations; a tenth of its validation images (500) validates and another
     tenth tests; digits are shown. ``train_images`` and ``test_images`` bound the numbers for training and for
     each test (None: all); what is kept is spread evenly over the sorted set. Raises ValueError for an unknown
@@ -133,7 +137,7 @@ def gaze_split(profile: str, train_images: int | None, test_images: int | None) 
     if test_images is not None:
         tests = [part.select(evenly(len(part), test_images)) for part in tests]
     shown = tests[0] if parts.shown is parts.tests[0] else parts.shown
-    return GazeSplit(training, parts.validation, shown, tests)
+    return replace(parts, training=training, shown=shown, tests=tests)
 
 
 def gaze_pairs(sets: Sequence[GazeSet]) -> GazePairs:
@@ -208,9 +212,9 @@ def _digit_set(count: int, part: str) -> GazeSet:
 def _fixation_sets() -> GazeSplit:
     eye, mouse = fixation_set("osie"), osie_mouse()
     tested = held_out_of_osie(mouse.names)
-    training = [from_fixations(fixation_set(name)) for name in ("crowd", "scene", "pascal")]
+    other_kinds = [from_fixations(fixation_set(name)) for name in ("crowd", "scene", "pascal")]
     rest = from_fixations(mouse.select(~tested), "osie mouse", MOUSE_SIGMA)
-    also, validation = training_and_validation(rest)
+    training, validation = training_and_validation(rest)
     tests = [
         from_fixations(mouse.select(tested), "osie mouse", MOUSE_SIGMA),
         from_fixations(eye.select(held_out_of_osie(eye.names)), "osie eye"),
@@ -221,7 +225,7 @@ def _fixation_sets() -> GazeSplit:
         images = downscaled(recovered.images, INPUT_SIZE, INPUT_SIZE)
         maps = peak_one(downscaled(recovered.maps, MAP_SIZE, MAP_SIZE))
         tests.append(GazeSet(recovered.name, images, maps, None, None, "real"))
-    return GazeSplit([*training, also], [validation], tests[0], tests)
+    return GazeSplit([training], [validation], tests[0], tests, other_kinds)
 
 
 def _salicon() -> GazeSplit:

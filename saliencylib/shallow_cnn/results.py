@@ -226,11 +226,12 @@ def map_entropy(maps: np.ndarray) -> np.ndarray:
     return scipy_stats.entropy(flat + metrics.EPSILON, base=2, axis=1)
 
 
-def beyond_the_mean_map(maps: np.ndarray, mean_map: np.ndarray) -> np.ndarray:
-    """What is left of maps (N, H, W) after the mean map (H, W) and a constant are regressed out (SC-X13)."""
-    flat, level = maps.reshape(len(maps), -1).astype(np.float64), mean_map.ravel() - mean_map.mean()
-    slopes = flat @ level / (level @ level)
-    return (flat - flat.mean(1, keepdims=True) - slopes[:, None] * level).reshape(maps.shape)
+def beyond_constants(maps: np.ndarray, constants: Sequence[np.ndarray]) -> np.ndarray:
+    """What is left of maps (N, H, W) after constant maps (H, W) and a level are regressed out (SC-X13)."""
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    levels = np.stack([np.ones(flat.shape[1]), *(np.ravel(constant) for constant in constants)], axis=1)
+    basis, _ = np.linalg.qr(levels)
+    return (flat - flat @ basis @ basis.T).reshape(maps.shape)
 
 
 def total_variation(maps: np.ndarray) -> np.ndarray:
@@ -245,20 +246,21 @@ def intense_spots(maps: np.ndarray) -> np.ndarray:
 
 
 def image_measures(
-    predicted: Mapping[tuple[str, int], np.ndarray], test: str, mean_map: np.ndarray
+    predicted: Mapping[tuple[str, int], np.ndarray], test: str, constants: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
     """What single maps (N, 48, 48), by method and seed, are like: rows test, method, seed, image, bias (CC
-    with the mean map), entropy, variation, spots, and peak and entropy of what is beyond the mean map."""
+    with the mean map), entropy, variation, spots, and peak and entropy of what is beyond the ``constants``,
+    maps (48, 48) by name, of which one is the mean map."""
     frames = []
     for (method, seed), maps in predicted.items():
-        left = beyond_the_mean_map(maps, mean_map)
+        left = beyond_constants(maps, [*constants.values()])
         columns = {
-            "bias": correlations(maps, mean_map),
+            "bias": correlations(maps, constants["mean map"]),
             "entropy": map_entropy(maps),
             "variation": total_variation(maps),
             "spots": intense_spots(maps),
-            "peak beyond mean map": left.max((1, 2)),
-            "entropy beyond mean map": map_entropy(left.clip(min=0)),
+            "peak beyond constants": left.max((1, 2)),
+            "entropy beyond constants": map_entropy(left.clip(min=0)),
         }
         about = {"test": test, "method": method, "seed": seed, "image": range(len(maps))}
         frames.append(pd.DataFrame(about | columns))
@@ -283,6 +285,15 @@ def agreement_of_runs(scores: pd.DataFrame, given: np.ndarray | None = None) -> 
         images.append(_mean_rank_correlation(np.delete(values, i, 1), rest))
     of_seeds, of_images = (-(len(p) - 1) * (np.array(p) - np.mean(p)) for p in (seeds, images))
     return stats.two_way_interval(found + of_seeds[:, None] + of_images, limits=(-1, 1))
+
+
+def shared_worst_tenth(scores: pd.DataFrame) -> float:
+    """Which share of the tenth of images with the lowest scores two runs have in common, mean over all pairs
+    of runs (rows of ``scores``); chance gives a tenth."""
+    count = max(1, scores.shape[1] // 10)
+    worst = np.zeros(scores.shape, int)
+    np.put_along_axis(worst, np.argsort(scores.to_numpy(), axis=1)[:, :count], 1, axis=1)
+    return float((worst @ worst.T)[np.triu_indices(len(worst), 1)].mean() / count)
 
 
 def _mean_rank_correlation(values: np.ndarray, given: np.ndarray | None) -> float:
@@ -382,6 +393,13 @@ def over_fitting(trained: Sequence[GazeTraining]) -> pd.DataFrame:
         rise, fall = validation.iloc[-1] / validation[epoch] - 1, 1 - train.iloc[-1] / train[epoch]
         rows[seed] = {"rise": 100 * rise, "fall": 100 * fall}
     return pd.DataFrame(rows).T
+
+
+def over_fitted(rise: np.ndarray, learned: Condition) -> Condition:
+    """Whether networks that have ``learned`` also over-fit: their validation loss's ``rise`` in %, a value a
+    seed as ``over_fitting`` gives it, lies above zero."""
+    found = stats.mean_interval(rise)
+    return Condition(learned.met and found.low > 0, f"{learned.text}; validation loss rises by {found} %")
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:

@@ -45,7 +45,8 @@ class GazeRecipe:
     all of them), and stay there. With ``patience`` the network is that of the epoch of the lowest validation
     loss, and training stops when so many epochs brought none lower; without, it is the last epoch's.
     ``run_on`` keeps both networks and does not stop. ``bf16`` is bfloat16 where the device has it natively.
-    ``preset``, ``width``, ``hidden`` and ``prior`` are those of ``shallow_saliency_cnn``.
+    ``preset``, ``width``, ``hidden`` and ``prior`` are those of ``shallow_saliency_cnn``. ``data`` names what
+    is trained on where it is not what the other trainings of a run see.
     """
 
     loss: str = "mse"
@@ -68,6 +69,7 @@ class GazeRecipe:
     loss_every: int = 5
     validate_every: int = 5
     checkpoint_every: int = 50
+    data: str = ""
 
     def __post_init__(self) -> None:
         for name, valid in (("loss", tuple(GAZE_LOSSES)), ("start", STARTS), ("optimiser", OPTIMISERS)):
@@ -79,7 +81,8 @@ class GazeRecipe:
         """The recipe's loss, and what else sets it apart from the others of its run."""
         small = self.start == "paper" or self.width < 1
         name = GAZE_LOSSES[self.loss].name + (", learned prior" if self.prior else "")
-        return name + (", 10x10" if self.preset == "10x10" else "") + ("" if small else ", full size")
+        name += (", 10x10" if self.preset == "10x10" else "") + ("" if small else ", full size")
+        return name + (f", {self.data}" if self.data else "")
 
     def steps(self, images: int) -> int:
         """Steps an epoch for that many images, flips counted; the last batch may be smaller."""

@@ -10,6 +10,7 @@ from saliencylib.shallow_cnn import results
 from saliencylib.shallow_cnn.gaze import gaze_split
 from saliencylib.shallow_cnn.network import GAZE_LOSSES
 from saliencylib.shallow_cnn.training import GAZE_RECIPES, GazePairs, GazeTraining
+from saliencylib.study.claims import Condition
 
 NO_SEED = results.SEEDLESS
 
@@ -167,13 +168,29 @@ def test_entropy_of_known_maps():
     assert results.map_entropy(np.stack([one, four])) == pytest.approx([0, 2], abs=1e-6)
 
 
-def test_nothing_of_the_mean_map_is_left():
+def test_nothing_of_the_constants_is_left():
     rng = np.random.default_rng(0)
-    mean_map, own = rng.random((2, 8, 8))
-    left = results.beyond_the_mean_map(np.stack([3 * mean_map + 1, mean_map + own]), mean_map)
-    assert np.abs(left[0]).max() < 1e-9
-    assert np.corrcoef(left[1].ravel(), mean_map.ravel())[0, 1] == pytest.approx(0, abs=1e-9)
+    *constants, own = rng.random((3, 8, 8))
+    maps = np.stack([3 * constants[0] - constants[1] + 1, constants[0] + own])
+    left = results.beyond_constants(maps, constants)
+    assert np.abs(left[0]).max() < 1e-9 and abs(left.mean()) < 1e-9
+    for constant in constants:
+        assert np.corrcoef(left[1].ravel(), constant.ravel())[0, 1] == pytest.approx(0, abs=1e-9)
     assert np.corrcoef(left[1].ravel(), own.ravel())[0, 1] > 0.9
+
+
+def test_runs_share_their_worst_tenth_by_chance_or_wholly():
+    first = np.arange(40.0)
+    runs = pd.DataFrame([first, first, first[::-1]])
+    assert results.shared_worst_tenth(runs.iloc[:2]) == 1
+    assert results.shared_worst_tenth(runs) == pytest.approx(1 / 3)
+
+
+def test_over_fitting_is_met_where_the_loss_rises_on_most_seeds():
+    learned = Condition(True, "learned")
+    assert results.over_fitted(np.array([1.0, 2, 1.5]), learned).met
+    assert not results.over_fitted(np.array([1.0, -2, 0.5]), learned).met
+    assert not results.over_fitted(np.array([1.0, 2, 1.5]), Condition(False, "")).met
 
 
 def test_total_variation_of_a_ramp_and_a_checkerboard():
@@ -194,15 +211,16 @@ def test_measures_of_single_maps_stand_by_method_seed_and_image():
     rng = np.random.default_rng(0)
     mean_map, maps = rng.random((48, 48)), rng.random((3, 48, 48))
     constant = np.broadcast_to(mean_map, maps.shape)
-    table = results.image_measures({("MSE", 4): maps, ("mean map", NO_SEED): constant}, "d", mean_map)
+    constants = {"median map": rng.random((48, 48)), "mean map": mean_map}
+    table = results.image_measures({("MSE", 4): maps, ("mean map", NO_SEED): constant}, "d", constants)
     of = {name: results.by_seed(table, "d", "MSE", name).loc[4].to_numpy() for name in table.columns[4:]}
     assert of["bias"] == pytest.approx(results.correlations(maps, mean_map))
     assert of["entropy"] == pytest.approx(results.map_entropy(maps))
-    left = results.beyond_the_mean_map(maps, mean_map)
-    assert of["peak beyond mean map"] == pytest.approx(left.max((1, 2)))
+    left = results.beyond_constants(maps, [*constants.values()])
+    assert of["peak beyond constants"] == pytest.approx(left.max((1, 2)))
     blind = table[table["method"] == "mean map"]
     assert blind["bias"].to_numpy() == pytest.approx(1)
-    assert blind["peak beyond mean map"].to_numpy() == pytest.approx(0, abs=1e-9)
+    assert blind["peak beyond constants"].to_numpy() == pytest.approx(0, abs=1e-9)
 
 
 def test_agreement_is_the_mean_spearman_correlation():

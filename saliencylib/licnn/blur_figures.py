@@ -168,7 +168,7 @@ def background_lost(changes: pd.DataFrame, what: str) -> Figure:
 
 def background_lost_by_size(by_size: pd.DataFrame, what: str) -> Figure:
     """The same by what the boxes take of the picture, one classifier's rows of
-    ``background.background_changes_by_area``: a panel a change."""
+    ``background.background_changes_by_area``: a panel a change, all with one scale."""
     table = by_size[by_size["change"].isin(BACKGROUND_WORDS)]
     sizes = table["from"].map("{:.0%}".format) + " to " + table["to"].map("{:.0%}".format)
     table = table.assign(
@@ -187,7 +187,14 @@ def background_lost_by_size(by_size: pd.DataFrame, what: str) -> Figure:
         title = f"Small objects lose most: {soft.iloc[0]:.0f} points when all else is blurred, "
         title += f"{foreign.iloc[0]:.0f} when it is of another class; large ones "
         title += f"{soft.iloc[-1]:z.0f} and {foreign.iloc[-1]:z.0f}"
-    counts = ", ".join(str(n) for n in table.drop_duplicates("from")["n"])
-    below = f"n = {counts} photographs by size; {what}; bars: 95 % intervals over classes"
+    counts = table.groupby("change", sort=False)["n"].apply(lambda n: ", ".join(map(str, n)))
+    below = f"n = {counts['background blurred, radius 10']} photographs by size"
+    if "background of same class" in counts:
+        below += f", of the same class {counts['background of same class']}"
+    below += f"; {what}; bars: 95 % intervals over classes"
     options = {"panels": "panel", "width": 8.6}
-    return forest(table, "lost", "boxes' share", "top-5 lost, points", title, below, **options)
+    figure = forest(table, "lost", "boxes' share", "top-5 lost, points", title, below, **options)
+    limits = np.array([axes.get_xlim() for axes in figure.axes])
+    for axes in figure.axes:
+        axes.set_xlim(limits.min(), limits.max())
+    return figure

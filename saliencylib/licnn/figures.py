@@ -17,7 +17,7 @@ from saliencylib.licnn.attribution import EDGE_DETECTOR
 from saliencylib.licnn.blur import object_region, rule_name
 from saliencylib.licnn.localisation import CONTROLLED, CONTROLS
 from saliencylib.licnn.method import LayerSteps, lateral_inhibition
-from saliencylib.licnn.results import mach_bands, mach_discs
+from saliencylib.licnn.results import mach_band_rises, mach_bands, mach_discs
 from saliencylib.licnn.sanity import SIMILARITIES, class_similarity, spearman_similarity
 
 IN_FIGURE_21 = ("LICNN", "LICNN, released code, bilinear", "Gradient", "Guided Backprop", "Grad-CAM")
@@ -29,8 +29,8 @@ def figure_6(levels: int = 6) -> Figure:
     """Mach bands: stripes of grey, and the inhibition and difference along the middle row."""
     bands = mach_bands(levels)
     inhibition = lateral_inhibition(bands[None])[0]
-    middle, edge, width = bands.shape[0] // 2, bands.shape[1] // levels - 1, bands.shape[1]
-    rise = float(inhibition[middle, edge] / inhibition[middle, edge // 2])
+    middle, width = bands.shape[0] // 2, bands.shape[1]
+    rise = mach_band_rises(levels)["rise"].mean()
     figure, (top, axes) = new(6, 3.8, 2, 1, height_ratios=[1, 2.4])
     picture(top, bands.numpy(), vmin=0, vmax=1.1, cmap="gray", aspect="auto")
     axes.plot(bands[middle], color=PALETTE[6], label="grey level x")
@@ -38,7 +38,7 @@ def figure_6(levels: int = 6) -> Figure:
     axes.plot((bands - inhibition)[middle], color=PALETTE[0], label="x - LI: the dark side is darkened")
     axes.set(xlabel="pixel", ylabel="value", xlim=(0, width - 1))
     axes.legend()
-    title = f"Inhibition on the dark side of an edge is {rise:.0f} times that inside a stripe"
+    title = f"On the dark side of an edge the inhibition rises by {rise:.2f} times the step"
     below = f"n = {levels - 1} edges; synthetic stripes as in Figure 6; k = 7, a = 0.1, b = 0.9"
     return finish(figure, title, below)
 
@@ -123,9 +123,15 @@ def figure_5(
 
 
 def figure_7(
-    crops: Sequence[Image.Image], maps: np.ndarray, masks: np.ndarray, outside: stats.Estimate, below: str
+    crops: Sequence[Image.Image],
+    maps: np.ndarray,
+    masks: np.ndarray,
+    outside: stats.Estimate,
+    centre: stats.Estimate,
+    below: str,
 ) -> Figure:
-    """People without a class: photographs with the people's boxes outlined, and their saliency maps."""
+    """People without a class: photographs with the people's boxes outlined, and their saliency maps; how far
+    people recede in these, and in a Gaussian in the centre."""
     outlined = [
         np.where(
             binary_dilation(find_boundaries(mask), iterations=2)[..., None],
@@ -134,9 +140,8 @@ def figure_7(
         )
         for crop, mask in zip(crops, masks, strict=True)
     ]
-    found = "recede" if outside.low > 0 else "neither stand out nor recede"
-    found = "stand out" if outside.high < 0 else found
-    title = f"People {found}: outside minus inside (n = {outside.n}) {outside} of the maximum"
+    title = f"Outside minus inside the people (n = {outside.n}): {outside} of the map's maximum, "
+    title += f"of a centre Gaussian's {centre}"
     return grid([outlined, list(maps)], ["photograph", "saliency"], [""] * len(crops), title, below)
 
 
@@ -317,16 +322,17 @@ def figure_24(
     for way, found in maps.items():
         rows += [list(found[:, 0]), list(found[:, 1])]
         labels += [f"{way},\nleft class", f"{way},\nright class"]
+    shares = [f"{own_half_share(found):.0%} {way}" for way, found in maps.items()]
+    title = f"Share of these maps in the half of their class: {', '.join(shares)} the softmax"
     titles = [" | ".join(textwrap.shorten(name, 16, placeholder="...") for name in pair) for pair in names]
-    told = [f"{_own_half(found):.0%} {way} the softmax" for way, found in maps.items()]
-    title = f"Of a map's energy the own half of these pairs has {', '.join(told)} (by chance 50%)"
     return grid(rows, labels, titles, title, below, side=2.5)
 
 
-def _own_half(maps: np.ndarray) -> float:
-    """The mean share that maps (N, 2, H, 2 W) of the left and the right half's class have in that half."""
-    left, right = np.split(maps / maps.sum((2, 3), keepdims=True), 2, axis=3)
-    return float((left[:, 0].sum((1, 2)) + right[:, 1].sum((1, 2))).mean() / 2)
+def own_half_share(maps: np.ndarray) -> float:
+    """Mean share of maps' sums that lies in their class's half: maps (N, 2, H, 2 W) of the left half's class
+    and of the right's."""
+    halves = np.stack(np.split(maps, 2, axis=3), 2).sum((3, 4))
+    return float(np.mean(halves[:, (0, 1), (0, 1)] / np.maximum(halves.sum(2), 1e-30)))
 
 
 def shortcut_maps(

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -38,14 +39,16 @@ from saliencylib.licnn.localisation import (
     inside_minus_outside,
     object_scores,
 )
-from saliencylib.licnn.method import LICNN, inhibited, lateral_inhibition
+from saliencylib.licnn.method import LICNN, inhibited, l2_normalised, lateral_inhibition
 from saliencylib.licnn.sanity import class_similarity, randomisation_stages, randomized
 from saliencylib.study.keep import kept, side_by_side
 
 OTHERS_COMPARED = ("Gradient", "Gradient x Input", "Integrated Gradients", "Grad-CAM")
+BOTH_TERMS, NO_DIFFERENTIAL = "both terms", "average term only (b = 0)"
+AVERAGE_AS_CONSTANT = "average term as a constant"  # its own mean over the map everywhere
 TERMS = {
-    "both terms": {},
-    "average term only (b = 0)": {"b": 0.0},
+    BOTH_TERMS: {},
+    NO_DIFFERENTIAL: {"b": 0.0},
     "differential term only (a = 0)": {"a": 0.0},
     "no inhibition (a = b = 0)": {"a": 0.0, "b": 0.0},
 }
@@ -53,6 +56,9 @@ TERMS = {
 # map scores (a number, or the column that holds it).
 EMPHASIS = {"AUC": ("auc", 0.5), "pointing": ("pointing", "area"), "energy": ("energy", "area")}
 CONTRAST = {"energy": "energy", "AUC": "auc", "IoU": "iou_area"}
+PAPERS_PHOTOGRAPHS = 7500  # whose turned ones the paper counts in dozens
+EQUAL = 1e-9  # values that differ by less do so by rounding
+Beside = tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]  # as Run.measure's nulls
 BOX_SIZES = (0.0, 0.25, 0.5, 0.75, 1.0)  # edges of the ranges of what boxes take of the picture
 
 
@@ -161,8 +167,11 @@ def _batch_by_batch(
 def term_effects(
     model: nn.Module, images: Tensor, target: Tensor, batch_size: int | None = None
 ) -> pd.DataFrame:
-    """Equation 3 with and without each term: a row a variant and image, with the share of locations kept over
-    all (``kept``) and in the quarter with the highest zone means (``kept_high``), mean over layers."""
+    """Equation 3 with and without each term, and with the average term ``AVERAGE_AS_CONSTANT``.
+
+    A row a variant (terms) and image, with the share of locations kept over all (kept), in the quarter with
+    the highest zone means (kept_high) and in the other three (kept_rest), means over layers.
+    """
     return _batch_by_batch(_term_effects, model, batch_size, images, target)
 
 
@@ -170,20 +179,42 @@ def term_effects(
 def _term_effects(model: nn.Module, places: np.ndarray, images: Tensor, target: Tensor) -> pd.DataFrame:
     maps = LICNN(model).max_c_maps(images, target)
     frames = []
-    for name, terms in TERMS.items():
-        all_over = torch.stack([(inhibited(x, **terms) > 0).float().mean((1, 2)) for x in maps]).mean(0)
-        high = torch.stack([kept_in_high_zones(x, **terms) for x in maps]).mean(0)
-        columns = {"image": places, "kept": all_over.cpu(), "kept_high": high.cpu()}
-        frames.append(pd.DataFrame({"terms": name} | columns))
+    for name in (*TERMS, AVERAGE_AS_CONSTANT):
+        shares = torch.stack([kept_by_zone(x, gate(x, name)) for x in maps]).mean(0).cpu()
+        columns = dict(zip(("kept", "kept_high", "kept_rest"), shares, strict=True))
+        frames.append(pd.DataFrame({"terms": name, "image": places} | columns))
     return pd.concat(frames, ignore_index=True)
 
 
-def kept_in_high_zones(x: Tensor, k: int = 7, a: float = 0.1, b: float = 0.9) -> Tensor:
-    """Share of locations that the gate keeps among the quarter with the highest zone means: maps x (N, H, W)
-    -> (N,). It tells whether the average term protects zones of high response (compare with ``a = 0``)."""
+def gate(x: Tensor, terms: str) -> Tensor:
+    """Where equation 4 keeps maps x (N, H, W), bool, with ``TERMS`` of equation 3 or ``AVERAGE_AS_CONSTANT``,
+    which is as strong as the average term and knows no zones."""
+    if terms != AVERAGE_AS_CONSTANT:
+        return inhibited(x, **TERMS[terms]) > 0
+    average = lateral_inhibition(x, b=0.0).mean((1, 2), keepdim=True)
+    return x > l2_normalised(average + lateral_inhibition(x, a=0.0))
+
+
+def kept_by_zone(x: Tensor, kept: Tensor, k: int = 7) -> Tensor:
+    """Share of locations kept (N, H, W), bool: of all, of the quarter of maps x (N, H, W) with the highest
+    zone means, and of the rest; (3, N)."""
     mean = functional.avg_pool2d(x[:, None], k, stride=1, padding=k // 2)[:, 0].flatten(1)
-    high = mean.topk(max(1, mean.shape[1] // 4)).indices
-    return (inhibited(x, k, a, b) > 0).flatten(1).gather(1, high).float().mean(1)
+    most = mean.topk(max(1, mean.shape[1] // 4)).indices
+    high = torch.zeros_like(mean, dtype=torch.bool).scatter(1, most, True)
+    kept, parts = kept.flatten(1), (torch.ones_like(high), high, ~high)
+    return torch.stack([(kept & part).sum(1) / part.sum(1).clamp(min=1) for part in parts])
+
+
+def zones_protected(terms: pd.DataFrame) -> Beside:
+    """Share of locations kept in the highest zones, with the average term minus with a constant in its place,
+    from one classifier's ``term_effects``, with the interval over images; and the same in the rest of the
+    map, with what the highest zones have beyond it."""
+    table = terms.pivot(index="image", columns="terms", values=["kept_high", "kept_rest"])
+    high, rest = (
+        (table[place][BOTH_TERMS] - table[place][AVERAGE_AS_CONSTANT]).to_numpy()
+        for place in ("kept_high", "kept_rest")
+    )
+    return _beside(high, {"the rest of the map": rest}, _over_images)
 
 
 def border_changes(
@@ -205,12 +236,11 @@ def _border_changes(
     maps = LICNN(model).max_c_maps(images, target)
     inside = torch.from_numpy(objects).float()[:, None]
     rows = []
-    for name in ("both terms", "average term only (b = 0)"):
+    for name in (BOTH_TERMS, NO_DIFFERENTIAL):
         found = []
         for x in maps:
-            gate = (inhibited(x, **TERMS[name]) > 0).cpu()
             mask = functional.adaptive_avg_pool2d(inside, x.shape[-2:])[:, 0] > 0.5
-            found.append(_changes_at_borders(gate, mask))
+            found.append(_changes_at_borders(gate(x, name).cpu(), mask))
         with warnings.catch_warnings():  # a photograph without an object has no border at any layer
             warnings.simplefilter("ignore", RuntimeWarning)
             border, elsewhere = np.nanmean(np.array(found), 0).T
@@ -229,6 +259,18 @@ def _changes_at_borders(gate: Tensor, mask: Tensor) -> np.ndarray:
             counts[:, place, 1] += chosen.sum((1, 2)).numpy()
     with np.errstate(invalid="ignore"):
         return counts[..., 0] / counts[..., 1]
+
+
+def border_gain(changes: pd.DataFrame) -> Beside:
+    """How much oftener the gate changes across the objects' borders with minus without the differential term,
+    from one classifier's ``border_changes``, with the interval over images; and the same between all other
+    neighbours, with what the borders have beyond it."""
+    table = changes.pivot(index="image", columns="terms", values=["border", "elsewhere"])
+    border, elsewhere = (
+        (table[place][BOTH_TERMS] - table[place][NO_DIFFERENTIAL]).to_numpy()
+        for place in ("border", "elsewhere")
+    )
+    return _beside(border, {"elsewhere in the map": elsewhere}, _over_images)
 
 
 # ------------------------------------------------------------------------------------------- the maps
@@ -264,21 +306,30 @@ def contrasts(crops: Sequence[Image.Image], maps: np.ndarray, masks: np.ndarray)
     return pd.DataFrame(columns)
 
 
-def contrast_beside_controls(
-    contrasts: pd.DataFrame, sign: int = 1
-) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+def contrast_beside_controls(contrasts: pd.DataFrame, sign: int = 1) -> Beside:
     """How far maps stand out (``sign`` 1) or recede (-1), from ``object_contrasts``, with the interval over
     images; and the same of each control, with what the maps have beyond it."""
     own = sign * contrasts["inside minus outside"].to_numpy()
     controls = {name: sign * contrasts[name].to_numpy() for name in CONTROLS}
-    return _beside(own, controls, lambda values: stats.mean_interval(values, "images", (-2, 2)))
+    return _beside(own, controls, _over_images)
+
+
+def _over_images(values: np.ndarray) -> stats.Estimate:
+    """The mean of differences of shares (n,) with its interval over images."""
+    return stats.mean_interval(values, "images", (-2, 2))
 
 
 def _beside(
     own: np.ndarray, controls: Mapping[str, np.ndarray], estimate: Callable[[np.ndarray], stats.Estimate]
-) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
-    """The estimate of own values (n,), and by control that of its values and of own minus its."""
-    nulls = {name: (estimate(values), estimate(own - values)) for name, values in controls.items()}
+) -> Beside:
+    """The estimate of own values (n,), and by control that of its values and of own minus its. A control's
+    own interval is its value where all are equal."""
+    nulls = {}
+    for name, values in controls.items():
+        alone = estimate(values)
+        if np.ptp(values) < EQUAL:
+            alone = replace(alone, low=alone.value, high=alone.value)
+        nulls[name] = alone, estimate(own - values)
     return estimate(own), nulls
 
 
@@ -329,9 +380,7 @@ def judging_place(classifier: str, judging: str, metric: str = "") -> dict[str, 
     return {"axis": "classifier", "case": f"{classifier}, {metric}" if metric else classifier}
 
 
-def emphasis(
-    scores: pd.DataFrame, metric: str, name: str = "LICNN"
-) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+def emphasis(scores: pd.DataFrame, metric: str, name: str = "LICNN") -> Beside:
     """How far a map's score, one of ``EMPHASIS``, lies above what a map that knows nothing has, in one
     classifier's ``localisation_scores``; and the same of each control, with what the map has beyond it."""
     column, chance = EMPHASIS[metric]
@@ -340,9 +389,7 @@ def emphasis(
     return _by_class(table, table[name], {control: table[control] for control in CONTROLS})
 
 
-def inhibition_gain(
-    scores: pd.DataFrame, metric: str
-) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+def inhibition_gain(scores: pd.DataFrame, metric: str) -> Beside:
     """A score of ``CONTRAST`` with minus without inhibition, in one classifier's ``localisation_scores``; and
     what a control gains in the inhibition's place, with what the inhibition gains beyond it."""
     table = scores.pivot(index=["image", "label"], columns="map", values=CONTRAST[metric])
@@ -351,9 +398,7 @@ def inhibition_gain(
     return _by_class(table, table["LICNN"] - without, controls)
 
 
-def _by_class(
-    table: pd.DataFrame, own: pd.Series, controls: Mapping[str, pd.Series]
-) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+def _by_class(table: pd.DataFrame, own: pd.Series, controls: Mapping[str, pd.Series]) -> Beside:
     labels = table.index.get_level_values("label")
     values = {name: column.to_numpy(float) for name, column in controls.items()}
     return _beside(own.to_numpy(float), values, lambda v: stats.grouped_interval(v, labels))
@@ -410,16 +455,14 @@ def maps_by_stage(
     return {"original": maps(model)} | {name: maps(net) for i, (name, net) in stages if i in wanted}
 
 
-def similarity_lost(
-    curves: pd.DataFrame, similarity: str
-) -> tuple[stats.Estimate, dict[str, tuple[stats.Estimate, stats.Estimate]]]:
+def similarity_lost(curves: pd.DataFrame, similarity: str) -> Beside:
     """1 minus the area under LICNN's curve of one of ``sanity.SIMILARITIES`` over all stages of
-    ``randomisation_curves``, mean and interval over images; and the same of the edge detector, whose map no
-    weight changes, with what LICNN's has lost beyond it."""
+    ``randomisation_curves``, mean and interval over images; and the same of an edge detector, whose map no
+    weight changes, and of Guided Backprop, known to be blind to some, with what LICNN's has lost beyond."""
     lost = 1 - _areas(curves, similarity)
-    controls = {"edge detector": lost["Edge detector"].to_numpy()}
-    estimate = lambda values: stats.mean_interval(values, "images", (-2, 2))  # noqa: E731
-    return _beside(lost["LICNN"].to_numpy(), controls, estimate)
+    controls = {"edge detector": "Edge detector", "Guided Backprop": "Guided Backprop"}
+    values = {control: lost[method].to_numpy() for control, method in controls.items()}
+    return _beside(lost["LICNN"].to_numpy(), values, _over_images)
 
 
 def similarity_beside_others(curves: pd.DataFrame, similarity: str) -> dict[str, stats.Estimate]:
@@ -593,11 +636,21 @@ def turned_photographs(results: pd.DataFrame, variant: Variant) -> pd.DataFrame:
     return changed.drop(columns="right_after").reset_index(drop=True)
 
 
-def turned_right(results: pd.DataFrame, variant: Variant) -> stats.Estimate:
-    """How many photographs a variant turns from wrong to right by top-5, with the interval of that count."""
-    before, after, _ = paired_outcomes(results, "top5", UNMODIFIED, variant)
-    n = len(before)
-    return stats.mean_interval(n * (~before.astype(bool) & after.astype(bool)), "images", (0, n))
+def turned_right(results: pd.DataFrame, variant: Variant, control: Variant) -> Beside:
+    """How many photographs of ``PAPERS_PHOTOGRAPHS`` a variant turns from wrong to right by top-5, with the
+    interval over photographs; and the same of a ``control`` region, with what the first has beyond it."""
+    wrong = ~outcomes_of(results, "top5").astype(bool)
+    own, other = (
+        PAPERS_PHOTOGRAPHS * (wrong & outcomes_of(results, "top5", v).astype(bool)).to_numpy(float)
+        for v in (variant, control)
+    )
+    limits = (-PAPERS_PHOTOGRAPHS, PAPERS_PHOTOGRAPHS)
+    return _beside(own, {"random region": other}, lambda v: stats.mean_interval(v, "images", limits))
+
+
+def wrong_photographs(results: pd.DataFrame) -> float:
+    """How many of ``PAPERS_PHOTOGRAPHS`` are wrong by top-5 as they are: the most that can turn right."""
+    return PAPERS_PHOTOGRAPHS * float((~outcomes_of(results, "top5").astype(bool)).mean())
 
 
 def turned_counts(

@@ -14,6 +14,7 @@ from saliencylib.licnn.crops import PhotoCrops, authors, joined_pairs, photo_set
 from saliencylib.licnn.localisation import SWITCHED, inside_minus_outside
 from saliencylib.licnn.method import LICNN, lateral_inhibition
 from saliencylib.licnn.sanity import randomisation_curves
+from saliencylib.stats import Estimate
 
 pytestmark = pytest.mark.usefixtures("in_process", "own_cache")
 
@@ -49,8 +50,38 @@ def test_mach_bands_rise_at_every_edge():
 def test_high_zones_are_the_quarter_with_the_highest_means():
     x = torch.zeros(1, 16, 16)
     x[0, :8, :8] = 1
-    assert results.kept_in_high_zones(x, k=3, a=0, b=0) == 1  # all ones are kept, all zeros are not
-    assert results.kept_in_high_zones(-x, k=3, a=0, b=0) == 0
+    assert results.kept_by_zone(x, x > 0, k=3).flatten().tolist() == [0.25, 1, 0]
+    kept = torch.zeros(1, 16, 16, dtype=torch.bool)
+    kept[0, :, :4] = True
+    assert results.kept_by_zone(x, kept, k=3).flatten().tolist() == pytest.approx([0.25, 0.5, 1 / 6])
+
+
+def test_a_constant_inhibits_as_much_as_the_average_term_everywhere():
+    x = torch.rand(2, 12, 12, generator=torch.Generator().manual_seed(0))
+    average, rest = lateral_inhibition(x, b=0.0), lateral_inhibition(x, a=0.0)
+    constant = average.mean((1, 2), keepdim=True) + rest
+    expected = x > constant / constant.square().sum((1, 2), keepdim=True).sqrt()
+    assert torch.equal(results.gate(x, results.AVERAGE_AS_CONSTANT), expected)
+    assert constant.sum().item() == pytest.approx(lateral_inhibition(x).sum().item())
+
+
+def test_zones_are_protected_and_borders_sharpened_beyond_the_rest_of_the_map():
+    rng = np.random.default_rng(0)
+    base, image = rng.random(30), np.arange(30)
+    rows = [
+        pd.DataFrame({"terms": terms, "image": image, "kept_high": base + high, "kept_rest": base + rest})
+        for terms, high, rest in (("both terms", 0.3, 0.1), (results.AVERAGE_AS_CONSTANT, 0.1, 0.05))
+    ]
+    rows[0]["kept_high"] += 0.01 * rng.standard_normal(30)
+    protected, nulls = results.zones_protected(pd.concat(rows))
+    alone, beyond = nulls["the rest of the map"]
+    assert protected.value == pytest.approx(0.2, abs=0.01) and beyond.value == pytest.approx(0.15, abs=0.01)
+    assert (alone.low, alone.value, alone.high) == (alone.value,) * 3, "equal values are told as such"
+    names = {"kept_high": "border", "kept_rest": "elsewhere"}
+    changes = pd.concat(rows).rename(columns=names)
+    changes["terms"] = changes["terms"].replace(results.AVERAGE_AS_CONSTANT, results.NO_DIFFERENTIAL)
+    sharper, nulls = results.border_gain(changes)
+    assert sharper == protected and nulls["elsewhere in the map"][1] == beyond
 
 
 def test_switches_one_at_a_time_and_all(model, images):
@@ -64,7 +95,7 @@ def test_switches_one_at_a_time_and_all(model, images):
 
 def test_terms_without_inhibition_keep_most(model, images):
     table = results.term_effects(model, images, torch.tensor([0, 1, 2]))
-    assert len(table) == 12 and table.groupby("terms")["kept"].mean().idxmax() == "no inhibition (a = b = 0)"
+    assert len(table) == 15 and table.groupby("terms")["kept"].mean().idxmax() == "no inhibition (a = b = 0)"
     by_batch = results.term_effects(model, images, torch.tensor([0, 1, 2]), batch_size=2)
     assert sorted(by_batch["image"]) == sorted(table["image"])
     order = ["terms", "image"]
@@ -96,6 +127,9 @@ def test_randomisation_is_judged_image_by_image(model, images):
         assert lost.value == pytest.approx(1 - area["LICNN"]) and lost.n == 3 and lost.low < lost.value
         edges, beyond = nulls["edge detector"]
         assert edges.value == pytest.approx(0, abs=1e-9) and beyond.value == pytest.approx(lost.value)
+        assert edges.low == edges.high == edges.value
+        guided = nulls["Guided Backprop"][1]
+        assert guided.value == pytest.approx(area["Guided Backprop"] - area["LICNN"])
         beside = results.similarity_beside_others(falls, similarity)
         assert list(beside) == ["Gradient"]
         assert beside["Gradient"].value == pytest.approx(area["LICNN"] - area["Gradient"])
@@ -242,8 +276,11 @@ def test_changes_count_both_ways(outcomes):
     counts = results.turned_counts(outcomes, {"LICNN": BACKGROUND}, "all").iloc[0]
     assert (counts["wrong to right"], counts["right to wrong"], counts["n"], counts["p"]) == (2, 3, 10, 1)
     assert counts["of the wrong, %"] == 100
-    right = results.turned_right(outcomes, BACKGROUND)
-    assert right.value == 2 and right.n == 10 and right.low == 0 and 4 < right.high < 6
+    assert results.wrong_photographs(outcomes) == pytest.approx(1500)
+    right, nulls = results.turned_right(outcomes, BACKGROUND, BACKGROUND._replace(source="RC"))
+    assert right.value == pytest.approx(1500) and right.n == 10 and right.low < 0 < right.value < right.high
+    alone, beyond = nulls["random region"]
+    assert (alone.low, alone.value, alone.high) == (0, 0, 0) and beyond == right
 
 
 def test_pairs_of_outcomes_are_photographs_that_have_both(outcomes):
@@ -300,7 +337,9 @@ def test_figures_state_their_finding(outcomes, crops):
     assert "1 of these gain and 1 lose" in title.replace("\n", " ")
     shares = {"released code": np.full((4, 2), 0.3), "text": np.array([[0.2, 0.1], [0, 0], [0, 0], [0, 0]])}
     assert "text 3 of 4 layers" in figures.kept_locations(shares, "n = 2").get_suptitle()
-    assert "11 times" in figures.figure_6().get_suptitle()
+    rise = results.mach_band_rises(6)["rise"].mean()
+    title = figures.figure_6().get_suptitle().replace("\n", " ")
+    assert f"rises by {rise:.2f} times the step" in title
     title = figures.localisation_forest(scores_of(MAPS), "n = 30").get_suptitle()
     assert title.replace("\n", " ").startswith("AUC of LICNN, centre Gaussian: net 0.81, 0.79")
     sizes = results.localisation_by_area(scores_of(MAPS), ["LICNN", "centre Gaussian"])
@@ -316,6 +355,28 @@ def test_figures_state_their_finding(outcomes, crops):
     assert "top-5 80 %, 70 % with the background" in title.replace("\n", " ")
 
 
+def test_titles_of_maps_are_measured(crops):
+    flat, peak = np.ones((2, 20, 20)), np.zeros((2, 20, 20))
+    peak[:, 3, 4] = 1
+    maps = {"LICNN": flat, "RC": flat, "Gradient": peak}
+    title = figures.methods_side_by_side(crops[:2], maps, "n = 2").get_suptitle().replace("\n", " ")
+    told = "50% (LICNN), 0% (Gradient)"
+    assert title == f"The smallest part of a picture that holds half of its map: {told}"
+    left_only = np.zeros((1, 2, 8, 16))
+    left_only[..., :8] = 1
+    assert figures.own_half_share(left_only) == 0.5
+    left_only[:, 1, :, 8:] = 3
+    assert figures.own_half_share(left_only) == pytest.approx((1 + 3 / 4) / 2)
+    pictures, ways = [np.zeros((8, 16, 3), np.uint8)], {"after": left_only, "before": left_only[:, ::-1]}
+    title = figures.figure_24(pictures, ways, [("cat", "dog")], "n = 1").get_suptitle().replace("\n", " ")
+    assert "88% after, 12% before the softmax" in title
+    masks = np.zeros((2, 32, 32), bool)
+    masks[:, 5:20, 8:25] = True
+    recede = Estimate(-0.13, -0.17, -0.08, 31), Estimate(-0.11, -0.15, -0.06, 31)
+    title = figures.figure_7(crops[:2], np.ones((2, 32, 32)), masks, *recede, "n").get_suptitle()
+    assert title.replace("\n", " ").endswith("of a centre Gaussian's -0.11 [-0.15, -0.06]")
+
+
 def test_figures_of_the_background_state_what_it_costs():
     rows = [
         {"change": change, "before": 80.0, "points": -points, "low": -points - 1, "high": 1 - points, "n": 9}
@@ -328,7 +389,10 @@ def test_figures_of_the_background_state_what_it_costs():
     assert unclear.startswith("Changing the background costs no accuracy")
     large = table.assign(**{"from": 0.5, "to": 1.0, "points": -1.0, "low": -2.0, "high": 0.5})
     sizes = pd.concat([table.assign(**{"from": 0.0, "to": 0.5}), large])
-    title = blur_figures.background_lost_by_size(sizes, "n = 10").get_suptitle()
+    figure = blur_figures.background_lost_by_size(sizes, "drawn")
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    assert "n = 9, 9 photographs by size, of the same class 9, 9; drawn" in figure.texts[-1].get_text()
+    title = figure.get_suptitle()
     assert title.startswith("Small objects lose most: 9 points when all else is blurred, 30 when")
     assert title.replace("\n", " ").endswith("large ones 1 and 1")
     equal = sizes.assign(points=-1.0, low=-2.0, high=0.5)

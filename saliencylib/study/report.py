@@ -1,4 +1,4 @@
-"""Keeps README.md, REPORT.md, DATA.md and the first words of the stored notebooks equal to the mini run:
+"""Keeps the pages in ``FILES`` and the first words of the stored notebooks equal to the mini run:
 ``python -m saliencylib.study.report``.
 
 They are written by hand but for the parts between marks, which come from the run's tables and records.
@@ -26,7 +26,8 @@ WHERE = {
     "mini-short": "2 CPU cores",
     "paper-full": "one GPU (planned, not run yet)",
 }
-FILES = ("README.md", "REPORT.md", "DATA.md")
+FILES = ("README.md", "REPORT.md", "DATA.md", "EDITIONS.md")
+FIRST_EDITION = "results/first_edition.csv"  # its verdicts, and why each was measured anew
 OPENING = "what holds"  # the mark of the part below the title of a stored notebook
 
 
@@ -46,8 +47,9 @@ def updated(text: str, parts: Mapping[str, str]) -> str:
 
 def report_parts(folder: Path = ROOT / REPORTED_RUN) -> dict[str, str]:
     """The generated parts, as Markdown, from a run folder: findings (a sentence a paper), picture (of the
-    last of them), verdicts (counts a paper), claims (a row each), trust (what the verdicts rest on) and cost
-    (a row a notebook); and from the project: notebooks (where each opens), profiles and data."""
+    last of them), verdicts (counts a paper), claims (a row each), trust (what the verdicts rest on), cost
+    (a row a notebook) and editions (beside the first edition's verdicts); and from the project: notebooks
+    (where each opens), profiles and data."""
     joined = claims.verdicts(folder)
     counts = claims.verdict_counts(joined)
     return {
@@ -57,6 +59,7 @@ def report_parts(folder: Path = ROOT / REPORTED_RUN) -> dict[str, str]:
         "claims": _claims(joined, claims.readable(joined)),
         "trust": _trust(joined),
         "cost": _cost(folder),
+        "editions": _editions(joined),
         "notebooks": _notebooks(),
         "profiles": _profiles(),
         "data": _data(),
@@ -79,7 +82,9 @@ def opening(name: str, results: str, folder: Path = ROOT / REPORTED_RUN) -> str:
     sentences = [s for paper in papers for s in told[paper].sentences]
     sentences = sentences or [f"{paper}: {found.sentences[0]}" for paper, found in told.items()]
     listed = "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, start=1))
-    lines += [f"**What holds**, by the run `{folder.name}` on real data (brackets: 95 % intervals):", listed]
+    by = f"by the run `{folder.name}` on real data (brackets: 95 % intervals):"
+    lines += [f"**What holds, and what does not**, {by}"]
+    lines += [told[paper].scale for paper in papers if told[paper].scale] + [listed]
     for found in (told[paper] for paper in papers):
         place = f"{results}/figures/{found.figure}"
         lines.append(f"[![{found.shows}]({place})]({place})")
@@ -148,16 +153,16 @@ def _place(row: dict) -> str:
 
 
 def _trust(joined: pd.DataFrame) -> str:
-    """Which rows are checks of code, what Holm's adjustment left open, and when the rules were fixed."""
+    """Which rows are checks of code, what Holm's adjustment left open, and where the rules stand."""
     checks = joined.loc[joined["verdict"] == "check of code", "id"]
     tested = joined["p_holm"].notna()
-    fragile = joined.loc[joined["remark"] == "not after Holm", "id"]
+    fragile = joined.loc[joined["remark"].str.startswith("not after Holm"), "id"]
     commit, date = claims.rules_fixed()
     return (
         f"{', '.join(checks)} check code against equations and printed sizes and are counted apart. Of the "
         f"{tested.sum()} rows that rest on a test, {len(fragile)} would be decided by their interval but do "
-        f"not survive Holm's adjustment within their paper: {', '.join(fragile) or 'none'}. The rules were "
-        f"fixed in commit {commit} of {date}."
+        f"not survive Holm's adjustment within their paper: {', '.join(fragile) or 'none'}. Rows and rules "
+        f"stand in commit {commit} of {date}."
     )
 
 
@@ -169,6 +174,18 @@ def _cost(folder: Path) -> str:
         rows.append((notebook, minutes, whole, *about))
     return markdown_table(
         ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"], rows
+    )
+
+
+def _editions(joined: pd.DataFrame) -> str:
+    """A row for each of the first edition's verdicts that was measured or counted anew, and the new rows."""
+    first = pd.read_csv(ROOT / FIRST_EDITION, keep_default_na=False)
+    now = claims.readable(joined).set_index("id")["verdict"]
+    today = [", ".join(f"{claim}: {now[claim]}" for claim in ids.split()) for ids in first["second edition"]]
+    first = first.assign(**{"second edition": today})
+    head = ["row", "first edition", "measured then", "second edition", "why"]
+    return markdown_table(
+        head, first[["first edition", "verdict", "measured", "second edition", "why"]].to_numpy()
     )
 
 

@@ -1,11 +1,19 @@
 """The record of a run, ``provenance.json`` in its folder: what finished notebooks were made of and wrote."""
 
+import calendar
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from saliencylib.files import write_text
+
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
+PULSE = 5.0  # seconds
 
 
 def read_record(folder: Path) -> dict[str, dict]:
@@ -43,6 +51,61 @@ def forget(folder: Path, notebook: str) -> None:
     entries = known(folder)
     if entries.pop(notebook, None):
         _write(folder, entries)
+
+
+@contextmanager
+def on_record(folder: Path, notebook: str, mark: str, device: str, commit: str) -> Iterator[list[dict]]:
+    """While inside, an execution of a notebook is on record, so that its time counts also when it is killed.
+
+    Gives the executions of the very run that has the fingerprint ``mark``: those that were interrupted, each
+    with when it began, its device, commit and seconds, and this one, whose seconds are added on leaving. The
+    record lies beside the executed notebooks, is touched every few seconds, and stays until ``uncount``.
+    """
+    path = _parts_path(folder, notebook)
+    parts = _parts_before(path, mark)
+    this = {"began": now(), "device": device, "commit": commit}
+    write_text(path, json.dumps({"fingerprint": mark, "parts": [*parts, this]}))
+    started, over = time.monotonic(), threading.Event()
+
+    def touch() -> None:
+        while not over.wait(PULSE):
+            os.utime(path)
+
+    pulse = threading.Thread(target=touch, daemon=True)
+    pulse.start()
+    try:
+        yield [*parts, this]
+    finally:
+        over.set()
+        pulse.join()
+        os.utime(path)
+        this["seconds"] = round(time.monotonic() - started, 1)
+
+
+def uncount(folder: Path, notebook: str) -> None:
+    """Forget the executions that ``on_record`` noted: the notebook is finished."""
+    _parts_path(folder, notebook).unlink(missing_ok=True)
+
+
+def now() -> str:
+    """The time as ISO 8601, UTC, whole seconds."""
+    return time.strftime(STAMP, time.gmtime())
+
+
+def _parts_path(folder: Path, notebook: str) -> Path:
+    return folder / "notebooks" / f"{notebook}.parts.json"
+
+
+def _parts_before(path: Path, mark: str) -> list[dict]:
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        if noted["fingerprint"] != mark:
+            return []
+        *parts, last = noted["parts"]
+        seconds = path.stat().st_mtime - calendar.timegm(time.strptime(last["began"], STAMP))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [*parts, last | {"seconds": round(max(seconds, 0.0), 1)}]
 
 
 def outputs_of(folder: Path, notebook: str) -> dict[str, str]:

@@ -7,11 +7,11 @@ import argparse
 import ast
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
@@ -181,10 +181,13 @@ def execute(
         print(f"{job.notebook} ({job.folder}): finished before, nothing it uses has changed", flush=True)
         return None
     print(f"{job.notebook} ({job.folder}): running, about {job.minutes:g} min", flush=True)
-    started, commit = time.monotonic(), _commit()
     partial = folder / "notebooks" / f"{job.notebook}.partial.ipynb"
+    described = _device_text(torch.device(device)), _commit()
     try:
-        with mock.patch.dict(os.environ, environment()):  # the kernel's working folder is another
+        with (
+            records.on_record(folder, job.notebook, mark, *described) as parts,
+            mock.patch.dict(os.environ, environment()),  # the kernel's working folder is another
+        ):
             papermill.execute_notebook(
                 _literal(source),
                 _literal(partial),
@@ -196,10 +199,10 @@ def execute(
                 stderr_file=sys.stderr if cluster.joined() else None,  # its progress
                 extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
-        seconds = time.monotonic() - started
         steps = store(partial, folder / "notebooks" / f"{job.notebook}.ipynb")
         partial.unlink()
-        record(folder, job.notebook, mark, values, seconds, steps, commit)
+        record(folder, job.notebook, mark, values, steps, parts)
+        records.uncount(folder, job.notebook)
     except PapermillExecutionError as error:
         where = f"{job.notebook}, cell {error.exec_count}"
         return f"FAILED {where}: {error.ename}: {error.evalue} (see {_shown(partial)})"
@@ -207,7 +210,7 @@ def execute(
         return f"FAILED {job.notebook}: {type(error).__name__}: {error}"
     except OSError as error:
         return f"FAILED {job.notebook}: {error}: {_writable('SALIENCY_RESULTS')}"
-    print(f"{job.notebook} ({job.folder}): done in {seconds:.0f} s", flush=True)
+    print(f"{job.notebook} ({job.folder}): done in {parts[-1]['seconds']:.0f} s", flush=True)
     return None
 
 
@@ -244,23 +247,24 @@ def record(
     notebook: str,
     mark: str,
     values: dict[str, object],
-    seconds: float,
     steps: dict[str, float],
-    commit: str,
+    parts: list[dict],
 ) -> None:
     """Note in provenance.json that a notebook is finished: versions, machine, data, commit, wall times and
-    what it wrote."""
+    what it wrote. ``parts`` are its executions, all but the last interrupted; their seconds are summed, those
+    by section are the last one's."""
     entry = {
         "fingerprint": mark,
         "parameters": values,
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(seconds, 1),
+        "finished": records.now(),
+        "seconds": round(sum(part["seconds"] for part in parts), 1),
+        "parts": parts,
         "seconds by section": {name: round(duration, 1) for name, duration in steps.items()},
-        "device": _device_text(torch.device(str(values.get("device", "cpu")))),
+        "device": parts[-1]["device"],
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "commit": commit,
+        "commit": parts[-1]["commit"],
         "data": _data_fingerprints(notebook, str(values["profile"])),
         "data from": {
             name: str(state_of(name)) for name in plan.NEEDS[notebook].get(str(values["profile"]), ())
@@ -442,7 +446,16 @@ def _download(jobs: list[plan.Job]) -> None:
 def _device_text(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    """What the processor calls itself, else its architecture."""
+    try:
+        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1] if named else f"CPU ({platform.machine()})"
 
 
 def _commit() -> str:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -264,6 +265,16 @@ def test_committed_runs_take_no_unverified_data(path):
         assert all(states[name].startswith("whole") for name in set(states) - beside), notebook
 
 
+@pytest.mark.parametrize("path", sorted((run.ROOT / "results").glob("*/provenance.json")), ids=str)
+def test_committed_runs_are_of_one_clean_commit_and_name_the_machine_of_every_part(path):
+    entries = run.records.read_record(path.parent)
+    assert set(entries) == set(plan.NOTEBOOKS)
+    parts = [part for entry in entries.values() for part in entry["parts"]]
+    assert all(part["device"] and part["seconds"] >= 0 for part in parts)
+    (commit,) = {part["commit"] for part in parts}
+    assert re.fullmatch(r"[0-9a-f]{7,40}|.+-\d+-g[0-9a-f]{7,40}", commit)
+
+
 def test_what_a_run_writes_does_not_make_its_commit_dirty(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ROOT", tmp_path)
     (tmp_path / "results").mkdir()
@@ -280,10 +291,26 @@ def test_what_a_run_writes_does_not_make_its_commit_dirty(tmp_path, monkeypatch)
     assert run._commit() == f"{clean}-dirty"
 
 
+def test_the_time_of_an_execution_that_was_killed_is_summed(tmp_path, monkeypatch):
+    monkeypatch.setattr(run.records, "PULSE", 0.05)
+    code = "import os, sys, time\nfrom pathlib import Path\nfrom saliencylib.study import records\n"
+    code += "records.PULSE = 0.05\nwith records.on_record(Path(sys.argv[1]), 'a', 'mark', 'CPU', 'abc'):\n"
+    code += "    time.sleep(2.5)\n    os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -9
+    with run.records.on_record(tmp_path, "a", "mark", "CPU", "abc") as parts:
+        pass
+    assert len(parts) == 2 and 1 < parts[0]["seconds"] < 5 and parts[1]["seconds"] < 1
+    with run.records.on_record(tmp_path, "a", "other", "CPU", "abc") as parts:
+        assert len(parts) == 1, "of another run"
+    run.records.uncount(tmp_path, "a")
+    assert not list((tmp_path / "notebooks").iterdir())
+
+
 def test_the_record_says_where_data_comes_from(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
     (tmp_path / "rc_reference/DataSet1/Imgs").mkdir(parents=True)
-    run.record(tmp_path, "01_sal_mask", "mark", {"profile": "mini"}, 1.0, {}, "abc")
+    part = {"began": run.records.now(), "device": "CPU", "commit": "abc", "seconds": 1.0}
+    run.record(tmp_path, "01_sal_mask", "mark", {"profile": "mini"}, {}, [part])
     states = run.records.read_record(tmp_path)["01_sal_mask"]["data from"]
     assert states["clothing96"] == "absent" and states["rc_reference"].startswith("partial (")
 
@@ -464,7 +491,7 @@ def test_fresh_deletes_no_folder_that_holds_more_than_a_cache(copied, tmp_path, 
 
 def test_a_clock_that_is_set_back_gives_no_negative_seconds(copied, tmp_path, monkeypatch):
     hours = iter(range(10**6, 0, -1))
-    monkeypatch.setattr(run.time, "time", lambda: 3600.0 * next(hours))
+    monkeypatch.setattr(run.records.time, "time", lambda: 3600.0 * next(hours))
     code = new_code_cell("1", metadata={"papermill": {"duration": -3600.0}})
     nbformat.write(new_notebook(cells=[new_markdown_cell("## A"), code]), tmp_path / "given.ipynb")
     assert run.store(tmp_path / "given.ipynb", tmp_path / "stored.ipynb") == {}

@@ -6,18 +6,21 @@ what was measured.
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from saliencylib.study import claims
+from saliencylib.study.plan import NOTEBOOK_OF
+from saliencylib.study.settings import SETTINGS
 
 
 @dataclass(frozen=True)
 class Measured:
     """What a run measured for a claim; formatted, the value and its 95 % interval: ``f"{found:.1f}"``.
 
+    ``data`` names the data set (and the classifier).
     Indexed by words, the case of that name, a null control ("mean map"), or what is left beyond it ("beyond
     mean map").
     """
@@ -27,6 +30,7 @@ class Measured:
     high: float
     n: float = float("nan")
     printed: float = float("nan")
+    data: str = ""
     cases: Mapping[str, "Measured"] = field(default_factory=dict)
 
     def __format__(self, spec: str) -> str:
@@ -38,25 +42,29 @@ class Measured:
     @property
     def size(self) -> "Measured":
         """The same without the sign of the value: what was lost, as a positive number."""
-        return self if self.value >= 0 else Measured(-self.value, -self.high, -self.low, self.n, self.printed)
+        turned = {"value": -self.value, "low": -self.high, "high": -self.low}
+        return self if self.value >= 0 else replace(self, **turned)
 
 
 @dataclass(frozen=True)
 class Findings:
     """What a run found of a paper: sentences, the most telling first, and the figure that shows it.
 
-    ``figure`` is a file below the run's ``figures``; ``shows`` says in words what is in it.
+    ``figure`` is a file below the run's ``figures``; ``shows`` says in words what is in it; ``scale`` says
+    on what and how much the run was trained, "" where nothing does.
     """
 
     sentences: tuple[str, ...]
     figure: str
     shows: str
+    scale: str = ""
 
 
 def findings(folder: str | Path) -> dict[str, Findings]:
     """The findings of a run folder such as ``results/mini-short``, by paper.
 
-    A verdict that ``findings.toml`` has no sentence for is told by the claim itself. Raises FileNotFoundError
+    A verdict may have a sentence for the axis that it depends on; one that ``findings.toml`` has no sentence
+    for is told by the claim itself. Raises FileNotFoundError
     when the folder holds no measurements, and ValueError when a sentence names a number that it lacks.
     """
     joined, measured = claims.verdicts(folder), claims.measurements(folder)
@@ -70,14 +78,18 @@ def findings(folder: str | Path) -> dict[str, Findings]:
     told = {}
     for paper, about in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items():
         sentences = tuple(_sentence(one, rows.loc[one["claim"]], numbers) for one in about["finding"])
-        told[paper] = Findings(sentences, about["figure"], about["shows"])
+        settings = SETTINGS[NOTEBOOK_OF[paper]].get(Path(folder).name)
+        known = settings and about["finding"][0]["claim"] in numbers
+        scale = about.get("scale", "").format_map(numbers | {"settings": settings}) if known else ""
+        told[paper] = Findings(sentences, about["figure"], about["shows"], scale)
     return told
 
 
 def _sentence(finding: Mapping[str, str], row: pd.Series, numbers: Mapping[str, Measured]) -> str:
     verdict = claims.counted_as(row["verdict"])
+    sentence = finding.get(verdict, f"{row['statement']}: {verdict}.")
     try:
-        return finding.get(verdict, f"{row['statement']}: {verdict}.").format_map(numbers)
+        return finding.get(row["verdict"], sentence).format_map(numbers)
     except KeyError as error:
         raise ValueError(f"findings.toml: the finding of {finding['claim']} lacks {error}") from error
 
@@ -88,6 +100,6 @@ def _measured(rows: pd.DataFrame) -> Measured:
     for row in claims.main_first(rows).to_dict("records"):
         null = row["part"].replace("null: ", "").replace("beyond: ", "beyond ").replace("effect", "")
         name = ", ".join(filter(None, (row["case"], null)))
-        parts.setdefault(name, Measured(*(row[key] for key in ("measured", "low", "high", "n"))))
-    main = next(iter(parts.values()))
-    return Measured(main.value, main.low, main.high, main.n, cases=parts)
+        numbers = (row[key] for key in ("measured", "low", "high", "n"))
+        parts.setdefault(name, Measured(*numbers, data=row["data"]))
+    return replace(next(iter(parts.values())), cases=parts)

@@ -224,9 +224,9 @@ def index_page(folder: Path) -> str:
     lines += [
         f"## Verdicts\n\n{summary}",
         "*Other data*: what can only be judged on the paper's own data. *Not telling*: what cannot have the "
-        "property passes, too. *Embedded*: data that the study makes itself, where a verdict only shows that "
-        "the machinery works. Checks of code and what is only shown are no verdicts. The rules were fixed in "
-        "commit {} of {}.".format(*claims.rules_fixed()),
+        "property passes, or fails, alike. *Embedded*: data that the study makes itself, where a verdict "
+        "only shows that the machinery works. Checks of code and what is only shown are no verdicts. Rows "
+        "and rules stand in commit {} of {}.".format(*claims.rules_fixed()),
     ]
     readable = claims.readable(joined).assign(link=[*map(_measured_at, joined.to_dict("records"))])
     for paper, rows in readable.groupby(joined["paper"], sort=False):
@@ -239,7 +239,7 @@ def index_page(folder: Path) -> str:
 def _what_holds(folder: Path) -> list[str]:
     if folder.name == "quick":
         return [f"**This is a quick run: {SAYS_NOTHING}**"]
-    lines = ["## What holds"]
+    lines = ["## What holds, and what does not"]
     for paper, found in findings(folder).items():
         lines.append(f"**[{paper}]({NOTEBOOK_OF[paper]}.ipynb).** {' '.join(found.sentences)}")
         if (folder / "figures" / found.figure).is_file():

@@ -37,7 +37,7 @@ SMALL = {
     "sanity_images": 2,
     "stages": 2,
     "seeds": 1,
-    "sanity": {"vgg16": ("LICNN", "Edge detector", *results.OTHERS_COMPARED)},
+    "sanity": {"vgg16": ("LICNN", "Edge detector", "Guided Backprop", *results.OTHERS_COMPARED)},
     "digits": {"networks": ("alexnet",), "train": 40, "test": 20, "epochs": 1, "shrink": 4, "seeds": 1},
     "vgg": None,
 }

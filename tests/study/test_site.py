@@ -116,7 +116,7 @@ def test_broken_links_are_found(tmp_path):
 
 def test_what_holds_comes_first_with_a_figure_a_paper(soups):
     index = soups["index"]
-    assert index.select_one("h2").contents[0] == "What holds"
+    assert index.select_one("h2").contents[0] == "What holds, and what does not"
     text = " ".join(index.select_one("section").get_text().replace("\u2019", "'").split())
     told = findings.findings(RUN)
     missing = [one for found in told.values() for one in found.sentences if one not in text]

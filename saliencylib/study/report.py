@@ -27,7 +27,7 @@ WHERE = {
     "paper-full": "one GPU (planned, not run yet)",
 }
 FILES = ("README.md", "REPORT.md", "DATA.md", "EDITIONS.md")
-FIRST_EDITION = "results/first_edition.csv"  # its verdicts, and why each was measured anew
+FIRST_EDITION = Path(__file__).with_name("first_edition.csv")  # its verdicts; why each was measured anew
 OPENING = "what holds"  # the mark of the part below the title of a stored notebook
 
 
@@ -179,7 +179,7 @@ def _cost(folder: Path) -> str:
 
 def _editions(joined: pd.DataFrame) -> str:
     """A row for each of the first edition's verdicts that was measured or counted anew, and the new rows."""
-    first = pd.read_csv(ROOT / FIRST_EDITION, keep_default_na=False)
+    first = pd.read_csv(FIRST_EDITION, keep_default_na=False)
     now = claims.readable(joined).set_index("id")["verdict"]
     today = [", ".join(f"{claim}: {now[claim]}" for claim in ids.split()) for ids in first["second edition"]]
     first = first.assign(**{"second edition": today})

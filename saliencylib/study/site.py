@@ -231,7 +231,7 @@ def index_page(folder: Path) -> str:
     readable = claims.readable(joined).assign(link=[*map(_measured_at, joined.to_dict("records"))])
     for paper, rows in readable.groupby(joined["paper"], sort=False):
         lines += [f"## {paper}", "{}. {}".format(*report.scope(paper)), _claims_table(rows)]
-    pages = "\n".join([*NOTEBOOKS, "USING", "api", "REPORT", "provenance"])
+    pages = "\n".join([*NOTEBOOKS, "USING", "api", "REPORT", "EDITIONS", "provenance"])
     lines += ["## Contents", f"```{{toctree}}\n:maxdepth: 2\n\n{pages}\n```"]
     return "\n\n".join(lines) + "\n"
 
@@ -344,7 +344,7 @@ def stage(folder: Path, source: Path) -> None:
         "index": index_page(folder),
         "REPORT": report_page(folder),
         "provenance": provenance_page(folder),
-        "USING": (ROOT / "USING.md").read_text(encoding="utf-8"),
+        **{name: (ROOT / f"{name}.md").read_text(encoding="utf-8") for name in ("USING", "EDITIONS")},
         "api": api_page(),
     }
     for name, text in pages.items():

@@ -16,7 +16,7 @@ from saliencylib.places import ROOT
 from saliencylib.study import claims, findings, plan, site
 
 RUN = ROOT / "results" / "mini-short"
-PAGES = ("index", *plan.NOTEBOOKS, "USING", "api", "REPORT", "provenance", "search")
+PAGES = ("index", *plan.NOTEBOOKS, "USING", "api", "REPORT", "EDITIONS", "provenance", "search")
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (

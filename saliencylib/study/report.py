@@ -28,6 +28,7 @@ WHERE = {
 }
 FILES = ("README.md", "REPORT.md", "DATA.md", "EDITIONS.md")
 FIRST_EDITION = Path(__file__).with_name("first_edition.csv")  # its verdicts; why each was measured anew
+TRAININGS_ON_RECORD = ROOT / "results" / "kept" / "sal_mask.csv"
 OPENING = "what holds"  # the mark of the part below the title of a stored notebook
 
 
@@ -172,8 +173,12 @@ def _cost(folder: Path) -> str:
         minutes, whole = f"{entry['seconds'] / 60:.1f}", f"{MINUTES[notebook][folder.name]:g}"
         about = entry["device"], entry["versions"]["torch"], entry["finished"][:10]
         rows.append((notebook, minutes, whole, *about))
-    return markdown_table(
-        ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"], rows
+    columns = ["notebook", "minutes", "from an empty cache, about", "machine", "torch", "run on"]
+    places = pd.read_csv(TRAININGS_ON_RECORD)["made_on"].value_counts()
+    made = "; ".join(f"{count} on {place}" for place, count in places.items())
+    return (
+        f"{markdown_table(columns, rows)}\n\nPaper 1's trainings that were on record were read and not "
+        f"repeated. The {places.sum():,} that are there now (`results/kept`) were made so: {made}."
     )
 
 

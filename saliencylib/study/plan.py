@@ -38,9 +38,9 @@ NEEDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 # 01 mini-short reads the trainings that are on record; all anew (--fresh) take about 7 hours. With AVX2 alone
 # 01 and 02 take three times as long.
 MINUTES: Mapping[str, Mapping[str, float]] = {
-    "01_sal_mask": dict(zip(RUNS, (5, 45, 25, 10, 60), strict=True)),
-    "02_shallow_saliency_cnn": dict(zip(RUNS, (1.5, 100, 25, 10, 420), strict=True)),
-    "03_licnn": dict(zip(RUNS, (2, 150, 25, 15, 60), strict=True)),
+    "01_sal_mask": dict(zip(RUNS, (5, 35, 25, 10, 60), strict=True)),
+    "02_shallow_saliency_cnn": dict(zip(RUNS, (1.5, 40, 25, 10, 420), strict=True)),
+    "03_licnn": dict(zip(RUNS, (2, 105, 25, 15, 60), strict=True)),
     "04_scoreboard": dict.fromkeys(RUNS, 0.2),
     "05_your_own_photograph": dict.fromkeys(RUNS, 0.3),
 }

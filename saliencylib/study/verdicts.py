@@ -26,12 +26,14 @@ RULES = {
 TESTED = ("positive", "not_below", "comparable")
 LEAST_SEEDS, LEAST_IMAGES, LEVEL = 6, 20, 0.05
 # An axis whose cases must agree, in place of a main measurement.
-AGREEING = ("metric", "method")
-AXES = ("", *AGREEING, "test set", "training data", "learning rate", "classifier", "preset", "schedule")
+AGREEING = ("metric", "method", "mask")
+AXES = ("", *AGREEING, "test set", "training data", "training images", "epoch", "learning rate")
+AXES += ("classifier", "preset", "schedule")
 # Where a null control that passes on one side alone is as telling as the opposite verdict.
 TELLING = ("classifier", "preset")
 # What a remark names where the verdict there is another one.
-NAMED = ("test set", "training data", *TELLING)
+NAMED = ("test set", "training data", "training images", "epoch", *TELLING)
+UNMET = "condition not met"
 UNCOUNTED = ("check of code", "shown")
 UNJUDGED = ("not judged", "other data", *UNCOUNTED)
 DECIDED = ("holds", "does not hold")
@@ -70,13 +72,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict and what is remarked on it; ``by_interval`` is what it was before Holm's adjustment."""
+    """A verdict and what is remarked on it; ``by_interval`` is what it was before Holm's adjustment, and
+    ``if_open`` what the interval still tells where that leaves it undecided."""
 
     word: str
     remark: str = ""
     by_interval: str = ""
     p: float = math.nan
     p_holm: float = math.nan
+    if_open: str = ""
 
 
 def null_names(null: str) -> list[str]:
@@ -135,7 +139,7 @@ def _unfit(claim: Mapping, case: Case) -> str:
     if claim["condition"] and case.met is None:
         return "its condition was not measured"
     if case.met is False:
-        return f"condition not met: {case.condition}"
+        return f"{UNMET}: {case.condition}"
     return "" if enough(case.n, case.unit) else f"too few: {case.n:g} {case.unit}"
 
 
@@ -194,7 +198,8 @@ def before_holm(claim: Mapping, case: Case, redone: Collection[str] = ()) -> Ver
     unbounded = not math.isfinite(case.effect.high - case.effect.low)
     if unbounded or (claim["rule"] in TESTED and math.isnan(p)):
         word = "undecided"
-    return Verdict(word, "" if word in DECIDED else undecided_remark(claim, case.effect, p), word, p)
+    told = undecided_remark(claim, case.effect, p)
+    return Verdict(word, "" if word in DECIDED else told, word, p, if_open=told)
 
 
 def _failing_alike(claim: Mapping, case: Case) -> list[str]:
@@ -233,7 +238,7 @@ def _surviving(verdict: Verdict, p_holm: float) -> Verdict:
     verdict = replace(verdict, p_holm=p_holm)
     if verdict.word not in DECIDED or not p_holm > LEVEL:
         return verdict
-    return replace(verdict, word="undecided", remark="not after Holm")
+    return replace(verdict, word="undecided", remark=f"not after Holm; {verdict.if_open}")
 
 
 def agreeing_cases(scope: str) -> list[str]:
@@ -269,16 +274,18 @@ def beside(main: Verdict, axis: str, other: Verdict) -> Verdict:
     rate = axis == "learning rate"
     words = {verdict.by_interval if rate else verdict.word for verdict in (main, other)}
     opposite = [set(DECIDED), *([{"holds", "not telling"}] if axis in TELLING else [])]
-    return Verdict(f"depends on the {axis}") if words in opposite else main
+    return Verdict(f"depends on the {axis}", main.remark) if words in opposite else main
 
 
 def elsewhere(main: Verdict, others: Mapping[str, Verdict]) -> Verdict:
     """The main verdict, remarking where, by name, another one was found: "open on NAMES" beside a decided
-    one, else "on NAME: VERDICT"."""
+    one, else "on NAME: VERDICT"; and where a condition is not met, "not judged on NAMES"."""
     differing = {name: v.word for name, v in others.items() if v.word not in (main.word, *UNJUDGED)}
     unsure = [n for n, word in differing.items() if main.word in DECIDED and word in set(OPEN) - set(DECIDED)]
     told = [f"open on {', '.join(unsure)}"] if unsure else []
     told += [f"on {name}: {word}" for name, word in differing.items() if name not in unsure]
+    unmet = [name for name, other in others.items() if other.remark.startswith(UNMET)]
+    told += [f"not judged on {', '.join(unmet)}"] if unmet else []
     return replace(main, remark="; ".join(filter(None, (main.remark, *told))))
 
 
@@ -309,7 +316,7 @@ def combined(claim: Mapping, cases: Sequence[Case], verdicts: Sequence[Verdict])
     for (axis, _), other in found.items():
         main = beside(main, axis, other)
     named = {name: other for (axis, name), other in found.items() if axis in NAMED}
-    return elsewhere(main, named) if main.word in OPEN else main
+    return main if main.word in UNJUDGED else elsewhere(main, named)
 
 
 def decided(

@@ -112,29 +112,29 @@ def test_null_controls_are_stored_judged_and_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
     run = session.start("01_sal_mask", "quick", device="cpu")
     nulls = {"grey": (CLEAR, WEAK)}
-    run.measure("SM-X3a", CLEAR, "d", "real", nulls=nulls, condition=LEARNED)
+    run.measure("SM-X1", CLEAR, "d", "real", nulls=nulls, condition=LEARNED)
     (row,) = run.verdicts().to_dict("records")
     assert row["null control"] == "grey: 1 [0.5, 1.5], beyond it 1 [-0.5, 2.5]"
     assert row["verdict"] == "not telling: not beyond the null control: grey"
     stored = claims.measurements(tmp_path / "quick")
     assert list(stored["part"]) == ["effect", "null: grey", "beyond: grey"]
     again = claims.verdicts(tmp_path / "quick").set_index("id")
-    assert again.loc["SM-X3a", "verdict"] == "not telling" and again.loc["SM-X3a", "met"] is True
+    assert again.loc["SM-X1", "verdict"] == "not telling" and again.loc["SM-X1", "met"] is True
 
 
 def test_a_null_control_without_variation_is_told_as_one_value():
     still = Estimate(0.0, 0.0, 0.0, 6)
-    rows = claims.measured_rows("SM-X3a", CLEAR, "d", "real", nulls={"grey": (still, CLEAR)})
+    rows = claims.measured_rows("SM-X1", CLEAR, "d", "real", nulls={"grey": (still, CLEAR)})
     joined = claims.judged(pd.DataFrame(rows)).set_index("id")
-    assert joined.loc["SM-X3a", "nulls"] == "grey: 0 in all, beyond it 1 [0.5, 1.5]"
+    assert joined.loc["SM-X1", "nulls"] == "grey: 0 in all, beyond it 1 [0.5, 1.5]"
 
 
 def test_a_row_without_its_control_or_condition_is_not_judged():
-    bare = claims.measured_rows("SM-X3a", CLEAR, "d", "real", condition=LEARNED)
+    bare = claims.measured_rows("SM-X1", CLEAR, "d", "real", condition=LEARNED)
     bare += claims.measured_rows("SM-D1", CLEAR, "d", "real")
     bare += claims.measured_rows("SM-D2", CLEAR, "d", "real", condition=claims.Condition(False, "12 %"))
     joined = claims.judged(pd.DataFrame(bare)).set_index("id")
-    told = joined.loc[["SM-X3a", "SM-D1", "SM-D2"], "remark"].tolist()
+    told = joined.loc[["SM-X1", "SM-D1", "SM-D2"], "remark"].tolist()
     assert told[:2] == ["its null control was not measured", "its condition was not measured"]
     assert told[2] == "condition not met: 12 %"
     assert joined.loc["SM-D2", "learned"] == "not met: 12 %"
@@ -178,7 +178,7 @@ def test_source_code_is_the_librarys_own():
         ({"axis": "metric"}, "needs a case"),
         ({"case": "CC"}, "its axis"),
         ({"nulls": {"grey": (CLEAR, CLEAR)}}, "grey"),
-        ({"claim": "SM-X3a", "nulls": {"grey": (CLEAR, Estimate(math.nan, 0, 2, 3))}}, "NaN"),
+        ({"claim": "SM-X1", "nulls": {"grey": (CLEAR, Estimate(math.nan, 0, 2, 3))}}, "NaN"),
     ],
 )
 def test_bad_measurements_are_refused(changed, wrong):

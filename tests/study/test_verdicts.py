@@ -168,7 +168,8 @@ def test_a_null_control_that_fails_changes_nothing_about_other_rules_and_open_ro
 def test_a_p_value_beyond_a_null_control_counts():
     measured = case(1, 2, 0.001, beyond={"A": part(0.1, 1, 0.06)})
     found = verdicts.decided({"X": claim(null="A")}, {"X": [measured]})["X"]
-    assert (found.word, found.remark) == ("undecided", "not after Holm") and found.p == 0.06
+    assert found.word == "undecided" and found.p == 0.06
+    assert found.remark == "not after Holm; smallest visible effect 0.5"
 
 
 def test_equal_values_and_missing_p_values_decide_nothing():
@@ -218,7 +219,7 @@ def test_holm_counts_rows_with_a_test_that_could_be_decided_within_a_paper():
     found = verdicts.decided(rows, cases)
     assert found["C"].p_holm == pytest.approx(0.02) and found["C"].word == "holds"
     assert found["A"].p_holm == pytest.approx(0.06) and found["A"].word == "undecided"
-    assert found["A"].remark == "not after Holm"
+    assert found["A"].remark == "not after Holm; smallest visible effect 0.95"
     assert math.isnan(found["D"].p_holm) and found["D"].word == "not judged"
     assert math.isnan(found["E"].p_holm) and found["E"].word == "holds"
     assert found["F"].p_holm == pytest.approx(0.4)
@@ -291,7 +292,7 @@ def test_methods_that_do_not_agree_are_named():
     assert found.remark == "the methods do not agree (holds: A, C; undecided: B)"
 
 
-@pytest.mark.parametrize("axis", verdicts.AXES[3:])
+@pytest.mark.parametrize("axis", verdicts.AXES[4:])
 def test_the_opposite_elsewhere_makes_a_verdict_depend(axis):
     for main, other in ((YES, NO), (NO, YES)):
         cases = [case(*main), case(*other, axis=axis, case="elsewhere")]
@@ -303,7 +304,7 @@ def test_the_opposite_elsewhere_makes_a_verdict_depend(axis):
     assert verdicts.decided({"X": claim()}, {"X": cases})["X"].word == "undecided"
 
 
-@pytest.mark.parametrize("axis", verdicts.AXES[3:])
+@pytest.mark.parametrize("axis", verdicts.AXES[4:])
 def test_a_null_control_that_passes_in_one_place_alone_makes_a_verdict_depend_on_the_network(axis):
     row, passes, fails = claim(null="A"), {"A": part(0.1, 1)}, {"A": part(-1, 1, 0.9)}
     for main, other in ((passes, fails), (fails, passes)):

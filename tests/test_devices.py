@@ -498,7 +498,7 @@ def test_gaze_networks_train_and_predict_on_the_device(recipe, alike):
         maps = shallow_training.maps_by_training([found], gaze_pairs().images, s.device)
         (same,) = maps.values()  # ``predicted_maps`` keeps them by the type of the device
         assert (shallow_training.predicted_maps(found.model, recipe, gaze_pairs().images, CPU) == same).all()
-        filters = _shown(shallow_figures.figure_4(found, np.ones((3, 3, 5, 5), np.float32)))
+        filters = _shown(shallow_figures.figure_4(found, np.ones((3, 3, 5, 5), np.float32), "d"))
         losses = found.train_losses, found.validation_losses
         return [found.best, found.last, *losses, list(maps.values()), filters]
 

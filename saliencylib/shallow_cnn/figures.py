@@ -8,10 +8,17 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from saliencylib import figures, stats
+from saliencylib import figures
 from saliencylib.shallow_cnn.gaze import GazeSet
 from saliencylib.shallow_cnn.network import GAZE_LOSSES
-from saliencylib.shallow_cnn.results import METRIC_LABELS, correlations, loss_by_epoch, over_fitting, smoothed
+from saliencylib.shallow_cnn.results import (
+    JUDGING_METRICS,
+    METRIC_LABELS,
+    correlations,
+    loss_by_epoch,
+    over_fitting,
+    smoothed,
+)
 from saliencylib.shallow_cnn.training import LEFT, GazeTraining, left_plateau
 from saliencylib.stats import Estimate, evenly
 
@@ -56,7 +63,9 @@ def figure_losses(trained: Sequence[GazeTraining], levels: Mapping[str, float], 
     epochs = sorted(run.best_epoch for run in trained)
     title = f"{loss}: validation loss lowest in epochs {epochs[0]} to {epochs[-1]}, "
     title += f"{below:.0f} % below the better constant map's"
-    return figures.finish(figure, title, f"{_seeds(trained)}, a line each; data: {data_name}")
+    longer = sum(run.recipe.run_on for run in trained)
+    words = f", a line each, {longer} of them not stopped" if longer else ", a line each"
+    return figures.finish(figure, title, f"{_seeds(trained)}{words}; data: {data_name}")
 
 
 def figure_over_fitting(trained: Sequence[GazeTraining], data_name: str) -> Figure:
@@ -76,11 +85,11 @@ def figure_over_fitting(trained: Sequence[GazeTraining], data_name: str) -> Figu
     axes[0, 0].legend(title=None)
     runs = {name: [run for run in trained if run.recipe.name == name] for name in names}
     words = ", ".join(f"{over_fitting(of)['rise'].mean():.1f} % ({name})" for name, of in runs.items())
-    title = f"From the other seeds' best epoch on, the validation loss rises by {words}"
+    title = f"From the other seeds' best epoch on, the validation error rises by {words}"
     return figures.finish(figure, title, f"{_seeds(trained)}, a line each; data: {data_name}")
 
 
-def figure_4(trained: GazeTraining, start: np.ndarray) -> Figure:
+def figure_4(trained: GazeTraining, start: np.ndarray, data_name: str) -> Figure:
     """Figure 4: the filters of the first convolution (maps, 3, 5, 5), the ``start`` they had, and the change
     between, every tile on its own range."""
     filters = trained.model.conv1.weight.detach().float().cpu().numpy()
@@ -95,7 +104,7 @@ def figure_4(trained: GazeTraining, start: np.ndarray) -> Figure:
     names = list(kinds) * (len(rows) // len(kinds))
     title = f"Training changes the first-layer filters by {moved:.0f} % of their size"
     below = f"n = {len(filters)} filters, each tile on its own range; {trained.recipe.name}, "
-    below += f"seed {trained.recipe.seed}, epoch {trained.best_epoch}"
+    below += f"seed {trained.recipe.seed}, epoch {trained.best_epoch}, data: {data_name}"
     return figures.grid(rows, names, [""] * 8, title, below, side=0.8)
 
 
@@ -131,17 +140,20 @@ def figure_scores(means: pd.DataFrame, methods: Sequence[str]) -> Figure:
     title = f"CC on {first}: {', '.join(words)}"
     counts = means[means["unit"] == "images"].groupby("test", sort=False)["n"].max()
     data = ", ".join(f"{test} (n = {n} images)" for test, n in counts.items())
-    below = f"95 % intervals, networks over seeds and images, others over images; data: {data}"
+    seeds = sorted(set(means.loc[means["unit"] != "images", "n"]))
+    below = f"95 % intervals, networks over seeds ({' or '.join(map(str, seeds))}) and images, others over "
+    below += f"images; data: {data}"
     return _by_metric(means, "value", "method", "mean", title, below, zero=None, width=8.8)
 
 
 def figure_variants(table: pd.DataFrame) -> Figure:
     """Every loss and variant against MSE, from ``differences_table``, with intervals."""
-    cc = table[table["metric"] == "cc"]
-    seeds = " or ".join(map(str, sorted(set(cc["n"]))))
-    better = (cc["low"] > 0).groupby(cc["test"], sort=False).agg(["sum", "size"])
+    asked = table[table["metric"].isin(list(JUDGING_METRICS))]
+    seeds = " or ".join(map(str, sorted(set(asked["n"]))))
+    ahead = (asked["low"] > 0).groupby([asked["test"], asked["method"]], sort=False).all()
+    better = ahead.groupby("test", sort=False).agg(["sum", "size"])
     words = ", ".join(f"{won} of {size} on {test}" for test, won, size in better.itertuples())
-    title = f"Variants that beat MSE in CC: {words}"
+    title = f"Ahead of MSE in all of {', '.join(JUDGING_METRICS.values())}: {words}"
     below = f"{seeds} seeds, paired by seed and image, 95 % intervals over both; data: {_data(table)}"
     figure = _by_metric(table, "difference", "method", "minus MSE's", title, below, width=9.4)
     for panel in figure.axes:
@@ -150,21 +162,20 @@ def figure_variants(table: pd.DataFrame) -> Figure:
 
 
 def figure_centre_bias(
-    bias: pd.DataFrame, levels: Mapping[str, float], data_name: str, images: int
+    bias: pd.DataFrame, levels: Mapping[str, float], truths: float, data_name: str, images: int
 ) -> Figure:
-    """Correlation of predictions with the mean map by loss, paired by seed (columns loss, seed, bias), and
-    that of the two constants, the mean map and the median map, as dashed lines."""
+    """Correlation of predictions with the mean map by loss, paired by seed (columns loss, seed, bias), that
+    of the two constants, the mean map and the median map, as dashed lines, and of the ``truths`` as a dotted
+    one."""
     wide = bias.pivot(index="seed", columns="loss", values="bias")[["MSE", "L1"]]
-    difference = stats.paired_difference(wide["MSE"].to_numpy(), wide["L1"].to_numpy())
-    apart = levels["MSE"] - levels["L1"]
-    title = (
-        f"CC with the mean map: MSE minus L1 {difference.value:.2f}, mean map minus median map {apart:.2f}"
-    )
+    title = f"CC with the mean map: MSE {wide['MSE'].mean():.2f}, L1 {wide['L1'].mean():.2f}, "
+    title += f"the true maps {truths:.2f}"
     below = f"n = {len(wide)} seeds, a line each, mean over {images} images; data: {data_name}\n"
-    below += "dashed: the mean map (MSE) and the median map (L1)"
+    below += "dashed: the mean map (MSE) and the median map (L1); dotted: the true maps"
     figure = figures.paired(wide, "loss", "CC with the mean map", title, below)
     for place, (name, colour) in enumerate(zip(wide, figures.PALETTE, strict=False)):
         figure.axes[0].hlines(levels[name], place - 0.2, place + 0.2, color=colour, linestyle="--")
+    figure.axes[0].axhline(truths, color="0.3", linewidth=1, linestyle=":")
     return figure
 
 
@@ -183,7 +194,7 @@ def figure_plateau(traces: pd.DataFrame, data_name: str) -> Figure:
     panels = {"loss": "validation loss (mean map = 1)", "spread": "spread between images (truths = 1)"}
     table = traces.assign(run=traces["name"].map(words), loss=traces["loss"].clip(upper=HIGHEST))
     table = table.rename(columns=panels).melt(["run", "step"], list(panels.values()), "panel")
-    title = f"Of {len(steps)} starts and optimisers {gone} left the mean map in the steps watched"
+    title = f"Of {len(steps)} starts and optimisers {gone} came below the mean map in the steps watched"
     below = f"one seed each; losses above {HIGHEST:g} are drawn there; data: {data_name}"
     labels = "step", "share", title, below
     figure = figures.lines(table, "step", "value", "run", *labels, panels="panel", band=False, width=8.6)

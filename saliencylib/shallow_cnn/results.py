@@ -34,6 +34,8 @@ PRINTED_SCORES = {
 }
 SEEDLESS = -1
 OWN_MINUS_OTHERS = 0.05  # of CC, that a network which has learned reaches
+BLIND = ("mean map", "median map", "centre Gaussian")  # maps that see no picture, which it beats in CC
+SQUARED = ("mse",)  # losses whose root is in the unit of the maps
 INTENSE = 0.5  # of a map's peak: what lies above is an intense spot
 PRIOR_WIDTHS = (0.75, 1, 1.5, 2, 3)
 
@@ -154,10 +156,20 @@ def differences_table(scored: pd.DataFrame, methods: Sequence[str], tests: Seque
     return pd.DataFrame(rows)
 
 
-def spread_of_two_runs(scored: pd.DataFrame, test: str, metric: str, method: str = "MSE") -> float:
-    """The standard deviation, in %, of the relative difference of two seeds' means of a metric."""
-    means = by_seed(scored, test, method, metric).mean(axis=1)
-    return float(100 * np.sqrt(2) * means.std(ddof=1) / means.mean())
+def spread_of_two_runs(scored: pd.DataFrame, test: str, metric: str, method: str = "MSE") -> Estimate:
+    """The standard deviation, in %, of the relative difference of two seeds' means of a metric (SC-D3), with
+    the jackknife's interval over seeds, whose mean it is; of fewer than three seeds without one."""
+    means = by_seed(scored, test, method, metric).mean(axis=1).to_numpy()
+    count, whole = len(means), _relative_spread(means)
+    if count < 3:
+        return Estimate(whole, np.nan, np.nan, count)
+    left_out = np.array([_relative_spread(np.delete(means, place)) for place in range(count)])
+    return stats.mean_interval(count * whole - (count - 1) * left_out)
+
+
+def _relative_spread(means: np.ndarray) -> float:
+    """sqrt(2) times the deviation of runs' means (n,), in % of their level; 0 of a single one."""
+    return float(100 * np.sqrt(2) * means.std(ddof=1) / means.mean()) if len(means) > 1 else 0.0
 
 
 # -------------------------------------------------------------------------------------- what is no network
@@ -365,27 +377,35 @@ def has_learned(
     scored: pd.DataFrame,
     test: str,
 ) -> Condition:
-    """Whether networks, by name, have learned: validation losses below all constant maps', and a CC with the
-    own truth on a test set at least .05 above that with other images' truths (means over seeds)."""
+    """Whether networks, by name, have learned what a test set asks: validation losses below all constant
+    maps', and on the test set a CC with the own truth at least .05 above that with other images' truths and
+    above that of every map of ``BLIND`` that is ``scored`` (means over seeds)."""
     met, texts = True, []
+    blind = {name: by_seed(scored, test, name, "cc").to_numpy() for name in BLIND}
+    best = max((float(values.mean()) for values in blind.values() if values.size), default=-1.0)
     for method in methods:
         loss = np.mean([run.judged_loss for run in trained if run.recipe.name == method])
-        focus = np.subtract(
-            *(by_seed(scored, test, method, name).to_numpy().mean() for name in ("cc", "others"))
-        )
-        met &= bool(loss < min(levels[method].values()) and focus >= OWN_MINUS_OTHERS)
+        own, others = (by_seed(scored, test, method, name).to_numpy().mean() for name in ("cc", "others"))
+        follows = own - others >= OWN_MINUS_OTHERS and own > best
+        met &= bool(loss < min(levels[method].values()) and follows)
         beside = ", ".join(f"{name} {value:.3g}" for name, value in levels[method].items())
-        texts.append(f"{method}: validation loss {loss:.3g} ({beside}), CC own minus others {focus:.3f}")
+        texts.append(
+            f"{method}: validation loss {loss:.3g} ({beside}), CC {own:.3f} (of maps that see no picture at "
+            f"most {best:.3f}), own minus others {own - others:.3f}"
+        )
     return Condition(met, "; ".join(texts))
 
 
 def over_fitting(trained: Sequence[GazeTraining]) -> pd.DataFrame:
     """By seed, from the epoch in which the *other* seeds' mean validation loss is lowest to the last, in % of
-    the loss there: columns rise (of the validation loss) and fall (of the training loss).
+    the error there: columns rise (of the validation error) and fall (of the training error).
 
-    All trainings are of one loss, and equally long (SC-X3, X4).
+    All trainings are of one loss, and equally long (SC-X3, X4). An error is the loss, of a squared one its
+    root, so that losses can be compared.
     """
     curves = loss_by_epoch(trained).pivot(index="epoch", columns="seed", values=["train", "validation"])
+    if trained[0].recipe.loss in SQUARED:
+        curves = np.sqrt(curves)
     rows = {}
     for seed in curves["validation"]:
         epoch = curves["validation"].drop(columns=seed).mean(axis=1).idxmin()

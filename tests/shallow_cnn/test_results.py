@@ -130,7 +130,10 @@ def test_spread_of_two_runs():
     rows = [("d", "MSE", seed, 0, cc) for seed, cc in enumerate((0.5, 0.4, 0.1))]
     scored = pd.DataFrame(rows, columns=["test", "method", "seed", "image", "cc"])
     spread = 100 * np.std([0.5, 0.4, 0.1], ddof=1) * np.sqrt(2) / np.mean([0.5, 0.4, 0.1])
-    assert results.spread_of_two_runs(scored, "d", "cc") == pytest.approx(spread)
+    few = results.spread_of_two_runs(scored[scored["seed"] < 2], "d", "cc")
+    assert few.value == pytest.approx(100 * 0.1 / 0.45) and np.isnan(few.low), "two runs have no interval"
+    again = results.spread_of_two_runs(scored, "d", "cc")
+    assert again.n == 3 and again.low < spread < again.high
 
 
 def test_the_best_rival_is_the_highest():
@@ -301,13 +304,22 @@ def test_constants_are_measured_in_every_networks_own_loss():
 
 
 @pytest.mark.parametrize(
-    ("loss", "own", "others", "met"),
-    [(0.9, 0.5, 0.4, True), (1.05, 0.5, 0.4, False), (0.9, 0.44, 0.4, False), (1.2, 0.4, 0.4, False)],
+    ("loss", "own", "others", "blind", "met"),
+    [
+        (0.9, 0.5, 0.4, 0.45, True),
+        (1.05, 0.5, 0.4, 0.45, False),
+        (0.9, 0.44, 0.4, 0.3, False),
+        (1.2, 0.4, 0.4, 0.3, False),
+        (0.9, 0.5, 0.4, 0.55, False),
+    ],
 )
-def test_a_network_has_learned_below_both_constants_and_with_its_own_truth(loss, own, others, met):
+def test_a_network_has_learned_below_constants_with_its_own_truth_and_beyond_maps_that_see_no_picture(
+    loss, own, others, blind, met
+):
     trained = [history([1.0, 1.0], [loss, 2.0], seed=seed) for seed in (0, 1)]
     levels = {"MSE": {"mean map": 1.0, "median map": 1.1}}
     rows = [("d", "MSE", seed, image, own, others) for seed in (0, 1) for image in (0, 1)]
+    rows += [("d", "centre Gaussian", NO_SEED, image, blind, blind) for image in (0, 1)]
     scored = pd.DataFrame(rows, columns=["test", "method", "seed", "image", "cc", "others"])
     found = results.has_learned(["MSE"], trained, levels, scored, "d")
     assert found.met is met
@@ -316,12 +328,18 @@ def test_a_network_has_learned_below_both_constants_and_with_its_own_truth(loss,
 
 def test_over_fitting_starts_at_the_other_seeds_best_epoch():
     train = [1.0, 0.8, 0.6, 0.4]
-    lucky = history(train, [1.0, 0.9, 0.5, 1.0], seed=0)
-    rest = [history(train, [1.0, 0.8, 0.9, 1.2], seed=seed) for seed in (1, 2)]
+    lucky = history(train, [1.0, 0.9, 0.5, 1.0], seed=0, loss="l1")
+    rest = [history(train, [1.0, 0.8, 0.9, 1.2], seed=seed, loss="l1") for seed in (1, 2)]
     found = results.over_fitting([lucky, *rest])
     assert found.loc[0, "rise"] == pytest.approx(100 * (1.0 / 0.9 - 1)), "not from its own lowest, .5"
     assert found.loc[0, "fall"] == pytest.approx(50)
     assert found.loc[1, "rise"] == pytest.approx(100 * (1.2 / 0.9 - 1)), "the others' mean is lowest at 3"
+
+
+def test_a_squared_error_rises_by_its_root():
+    runs = [history([4.0, 1.0, 1.0], [4.0, 1.0, 2.25], seed=seed, loss="mse") for seed in (0, 1, 2)]
+    found = results.over_fitting(runs)
+    assert found["rise"].tolist() == pytest.approx([50] * 3) and found["fall"].tolist() == [0] * 3
 
 
 def test_smoothing_keeps_a_constant_and_averages():

@@ -126,7 +126,7 @@ def figure_accuracy_curves(log: pd.DataFrame, network: str, data_name: str) -> F
         f"{NETWORK_NAMES[network]}: RC and Alpha's mean curve lies above plain in {above} of {epochs} epochs "
         f"({share:.0f} % seed by seed)"
     )
-    return _curves(log, network, PAPER_MASKS, title, data_name)
+    return _curves(log, network, PAPER_MASKS, title, f"{data_name}, the part tested every epoch")
 
 
 def figure_control_curves(log: pd.DataFrame, network: str, data_name: str, masks: Sequence[str]) -> Figure:
@@ -295,29 +295,30 @@ def figure_accuracy_lost(tables: Mapping[str, pd.DataFrame], data_name: str) -> 
     """Accuracy on clean and changed images by mask, a panel a kind of change (SM-X3): first noise, whose last
     images have the most, then swapped backgrounds."""
     rows = pd.concat([table.assign(change=change) for change, table in tables.items()])
-    (plain_noisy, noisy), (plain_swapped, swapped) = map(_lost, tables.values())
-    title = (
-        f"Swapped backgrounds: plain loses {plain_swapped:.0f} points, saliency masks {swapped:.0f}; "
-        f"noise: {plain_noisy:.1f} and {noisy:.1f}"
-    )
+    noisy, swapped = map(_lost, tables.values())
+    title = f"Points lost to swapped backgrounds: {swapped}; to noise: {noisy}"
     below = f"{_count(rows)}, means, data: {data_name} (embedded)"
     labels = ("test images", "test accuracy (%)", title, below)
     options = {"panels": "change", "band": False, "width": 8.4}
     return figures.lines(rows, "images", "accuracy", "mask", *labels, palette=MASK_COLOURS, **options)
 
 
-def _lost(table: pd.DataFrame) -> tuple[float, float]:
-    """Points lost on the last images of a ``results.loss_table``: by plain, and by RC and Alpha (mean)."""
+def _lost(table: pd.DataFrame) -> str:
+    """Points lost on the last images of a ``results.loss_table``, by plain, RC and Alpha, in words."""
     lost = table[table["images"] == table["images"].iloc[-1]].set_index("mask")["lost"]
-    return lost["plain"], lost[lost.index.intersection(["RC", "Alpha"])].mean()
+    return ", ".join(f"{mask} {lost[mask]:.0f}" for mask in ("plain", "RC", "Alpha") if mask in lost)
 
 
 def figure_learned_maps(
     images: np.ndarray, maps: Mapping[str, np.ndarray], data_name: str, trained_on: str
 ) -> Figure:
     """What masks the learned branches make of photographs, beside the maps that they were given."""
-    pairs = zip(maps["RC map"], maps["learned from RC"], strict=True)
-    title = f"What is learned from RC correlates {np.mean([cc(*pair) for pair in pairs]):.2f} with RC"
+    alike = {
+        name: np.mean([cc(*pair) for pair in zip(maps["RC map"], stack, strict=True)])
+        for name, stack in maps.items()
+    }
+    title = f"What is learned from RC correlates {alike['learned from RC']:.2f} with RC, "
+    title += f"what is learned without it {alike['learned from plain']:.2f}"
     rows = {"image": images} | {name.replace(" from ", "\nfrom "): stack for name, stack in maps.items()}
     below = f"n = {len(images)} images, data: {data_name}, trained on {trained_on} (first seed)"
     return _pictures(rows, title, f"{below}; scale 0 to 1")

@@ -137,6 +137,29 @@ def collapsed_table(log: pd.DataFrame, classes: int) -> pd.DataFrame:
     return collapsed.groupby([table["network"], table["mask"]], sort=False).sum().unstack()
 
 
+def without_collapsed(log: pd.DataFrame, classes: int) -> pd.DataFrame:
+    """The log without the seeds of which a training of the same network ended below twice chance."""
+    table = accuracy_by_training(log)
+    collapsed = table.loc[table["last"] < 200 / classes, ["network", "seed"]].drop_duplicates()
+    marked = log.merge(collapsed, how="left", on=["network", "seed"], indicator="where")
+    return marked[marked["where"] == "left_only"].drop(columns="where")
+
+
+def caution(log: pd.DataFrame, classes: int) -> str:
+    """What a reader of few seeds should know, as the end of a line: trainings below twice chance by network
+    and seed, and that trainings of one pair were made on different machines; "" where there is neither."""
+    table = accuracy_by_training(log)
+    collapsed = table[table["last"] < 200 / classes]
+    told = [
+        f"{NETWORK_NAMES[network]}, seed {seed} ({', '.join(rows['mask'])})"
+        for (network, seed), rows in collapsed.groupby(["network", "seed"], sort=False)
+    ]
+    parts = [f"below twice chance: {'; '.join(told)}"] if told else []
+    if (table.groupby(["network", "seed"])["made_on"].nunique() > 1).any():
+        parts.append("pairs were trained on different machines")
+    return "".join(f"; {part}" for part in parts)
+
+
 def gains_table(log: pd.DataFrame) -> pd.DataFrame:
     """Paired gains over plain and over grey: a row a network, comparison and epoch ("last", "best" or
     "elsewhere", the columns of ``accuracy_by_training``)."""
@@ -388,13 +411,12 @@ def learned_elsewhere(elsewhere: pd.DataFrame, clean: str, classes: int) -> Cond
     )
 
 
-def spared_by_masks(lost: pd.DataFrame, over: str = "plain") -> Estimate:
-    """What ``over`` loses minus the mean loss with RC and Alpha masks, in points, by seed (SM-X3a, b).
+def spared_by_mask(lost: pd.DataFrame, mask: str, over: str = "plain") -> Estimate:
+    """What ``over`` loses minus what a mask loses, in points, by seed (SM-X3a, b).
 
     ``lost`` is what ``lost_by_seed`` gives.
     """
-    masked = [mask for mask in ("RC", "Alpha") if mask in lost]
-    return paired_difference(lost[over], lost[masked].mean(axis=1))
+    return paired_difference(lost[over], lost[mask])
 
 
 def share_of_epochs_above(

@@ -233,8 +233,8 @@ def test_losses_count_what_each_mask_spares():
     assert table.loc[("swapped", "plain"), "lost"] == pytest.approx(30)
     assert table.loc["tied", "points"].eq(0).all()
     lost = results.lost_by_seed(losses(), "tied", "swapped")
-    assert results.spared_by_masks(lost).value == pytest.approx(14.95)
-    assert results.spared_by_masks(lost, "grey").value == pytest.approx(9.95)
+    assert results.spared_by_mask(lost, "RC").value == pytest.approx(19.9)
+    assert results.spared_by_mask(lost, "Alpha", "grey").value == pytest.approx(5)
     rows = results.lost_table({"swapped": (losses(), "tied")}, "x").set_index(["seed", "mask"])
     assert rows.loc[(2, "RC"), "lost"] == pytest.approx(10.2) and rows.loc[(2, "RC"), "clean"] == 82
 
@@ -282,7 +282,7 @@ def drawn_figures():
     table = results.loss_table(losses(), "tied")
     loss = {"noise": table.query("images == 'tied'"), "swapped": table}
     yield (
-        "Swapped backgrounds: plain loses 30 points, saliency masks 15; noise: 0.0 and 0.0",
+        "Points lost to swapped backgrounds: plain 30, RC 10, Alpha 20; to noise: plain 0, RC 0, Alpha 0",
         figures.figure_accuracy_lost(loss, "x"),
     )
     rows = [(i, size, "RC", size / 100 + 0.001 * i) for i in range(9) for size in (32, 96)]
@@ -313,6 +313,9 @@ def test_pictures_are_drawn_from_the_model_and_its_maps():
     images, maps = np.zeros((2, 8, 8, 3), np.uint8), np.random.default_rng(0).random((2, 8, 8))
     figure = figures.figure_1(images, {"RC": maps, "Alpha": maps / 2}, "x")
     assert figure.get_suptitle().startswith("RC lights more than")
-    figure = figures.figure_learned_maps(images, {"RC map": maps, "learned from RC": maps}, "x", "y")
-    assert "1.00" in figure.get_suptitle() and "trained on y" in " ".join(figure.get_supxlabel().split())
+    figure = figures.figure_learned_maps(
+        images, {"RC map": maps, "learned from plain": 1 - maps, "learned from RC": maps}, "x", "y"
+    )
+    assert "1.00 with RC" in figure.get_suptitle() and "-1.00" in figure.get_suptitle()
+    assert "trained on y" in " ".join(figure.get_supxlabel().split())
     plt.close("all")

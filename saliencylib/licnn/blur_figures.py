@@ -156,7 +156,8 @@ def background_lost(changes: pd.DataFrame, what: str) -> Figure:
     )
     title = "Changing the background costs no accuracy that this many photographs could show"
     if soft["low"] > 0 and foreign["low"] > 0:
-        title = f"The background counts: of {soft['before']:.0f} % top-5 accuracy, {soft['lost']:.0f} points "
+        title = f"The background counts: of {soft['before']:.0f} % top-5 accuracy ({soft['classifier']}), "
+        title += f"{soft['lost']:.0f} points "
         title += (
             f"go when it is blurred and {foreign['lost']:.0f} when it comes from another class's photograph"
         )

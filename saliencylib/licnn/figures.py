@@ -199,9 +199,12 @@ def localisation_forest(scores: pd.DataFrame, what: str) -> Figure:
             found = stats.grouped_interval(part[column].astype(float), part["label"]).row()
             rows.append({"map": name, "classifier": classifier, "score": panel} | found)
     means = scores.groupby(["classifier", "map"], sort=False)["auc"].mean().unstack()
-    beside = [name for name in ("LICNN", "centre Gaussian", "RC") if name in means]
-    told = [f"{name} {', '.join(map('{:.2f}'.format, row))}" for name, row in means[beside].T.items()]
-    title = f"AUC of {', '.join(beside)}: {'; '.join(told)}"
+    told = [
+        f"{name}'s on {(means['LICNN'] > means[name]).sum()}"
+        for name in ("centre Gaussian", "RC", "Grad-CAM")
+        if name in means
+    ]
+    title = f"Of {len(means)} classifiers LICNN's mean AUC is above {', above '.join(told)}"
     area = f"objects cover {scores['area'].mean():.0%} of the pictures"
     below = f"{what}; {area}; bars: 95 % intervals over classes"
     options = {"panels": "score", "colours": "classifier", "zero": None, "width": 9}

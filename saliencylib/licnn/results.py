@@ -338,7 +338,7 @@ def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
     the scores, energy above the object's area, n, and the AUC's difference from LICNN's with its interval
     over classes ("" for LICNN itself)."""
     scores = scores.assign(above=scores["energy"] - scores["area"])
-    columns = ["pointing", "auc", "energy", "above", "iou", "iou_area"]
+    columns = ["pointing", "auc", "energy", "above", "iou_area"]
     tables = []
     for classifier, part in scores.groupby("classifier", sort=False):
         groups = part.groupby("map", sort=False)
@@ -469,20 +469,32 @@ def similarity_beside_others(curves: pd.DataFrame, similarity: str) -> dict[str,
     """LICNN's area under the curve of similarity minus that of each of ``OTHERS_COMPARED`` that was measured,
     by its name, paired by image."""
     areas = _areas(curves, similarity)
-    others = [method for method in OTHERS_COMPARED if method in areas]
-    return {m: stats.paired_difference(areas["LICNN"], areas[m], "images", (-2, 2)) for m in others}
+    pairs = {method: areas[["LICNN", method]].dropna() for method in OTHERS_COMPARED if method in areas}
+    return {
+        method: stats.paired_difference(pair["LICNN"], pair[method], "images", (-2, 2))
+        for method, pair in pairs.items()
+        if len(pair)
+    }
 
 
 def similarity_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean similarities of ``randomisation_curves`` (with the columns classifier and scheme) over all stages
-    and over the top third of them, where Guided Backprop is known to be blind: a row a classifier, scheme and
-    method."""
+    """Mean similarities of ``randomisation_curves`` (with the columns classifier and scheme) over all stages,
+    over the top third of them, where Guided Backprop is known to be blind, and at the last; and the share of
+    maps that are ``empty_maps``: a row a classifier, scheme and method."""
     place = curves.groupby(["classifier", "scheme"])["stage"].transform(lambda s: pd.factorize(s)[0])
     count = curves.groupby(["classifier", "scheme"])["stage"].transform("nunique")
     keys, similarities = ["classifier", "scheme", "method"], ["hog", "spearman", "spearman_signed"]
     whole = curves.groupby(keys, sort=False)[similarities].mean()
     top = curves[place < (count / 3).round().clip(1)].groupby(keys, sort=False)[similarities].mean()
-    return whole.join(top.add_suffix(", top third")).reset_index()
+    last = curves[place == count - 1].groupby(keys, sort=False)[similarities].mean()
+    empty = curves.assign(empty=empty_maps(curves)).groupby(keys, sort=False)["empty"].mean()
+    whole = whole.join(top.add_suffix(", top third")).join(last.add_suffix(", last stage"))
+    return whole.join(empty).reset_index()
+
+
+def empty_maps(curves: pd.DataFrame) -> pd.Series:
+    """Which rows of ``randomisation_curves`` are of a map that is empty, whose similarities are all zero."""
+    return (curves[["hog", "spearman", "spearman_signed"]] == 0).all(axis=1)
 
 
 def _areas(curves: pd.DataFrame, similarity: str) -> pd.DataFrame:
@@ -514,6 +526,15 @@ def cross_fitted(
         }
         rows.append({"chosen by crop": number + 1, "n": len(seen), "wrong": len(wrong)} | accuracies)
     return pd.concat(frames, ignore_index=True), pd.DataFrame(rows)
+
+
+def crops_and_photographs(results: pd.DataFrame) -> str:
+    """How many photographs outcomes are of, in words: "1,244 crops of 796 photographs" where some are there
+    twice (``cross_fitted``)."""
+    crops = results["name"].drop_duplicates()
+    photographs = crops.str.replace(r" [12]$", "", regex=True).nunique()
+    told = f"{photographs:,} photographs"
+    return told if photographs == len(crops) else f"{len(crops):,} crops of {told}"
 
 
 def blur_accuracies(results: pd.DataFrame) -> pd.DataFrame:

@@ -278,9 +278,12 @@ def verdict_bars(summary: pd.DataFrame, run_name: str) -> Figure:
     axes.set(xlabel="claims", ylabel="paper")
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     note = "hatched: embedded data, which only show that the machinery works"
-    title = f"On real data {counted.get('holds', 0)} claims hold, {counted.get('does not hold', 0)} do not, "
-    title += f"{open_ones} are not decided"
-    below = f"n = {int(left.sum())} claims (checks of code left out), run: {run_name}; {note}"
+    title = f"{counted.get('holds', 0)} claims hold and {counted.get('does not hold', 0)} do not; "
+    title += f"{open_ones} others are open, or not for these data to decide"
+    below = (
+        f"n = {int(left.sum())} claims (checks of code and what is only shown left out), run: {run_name}; "
+    )
+    below += note
     return finish(figure, title, below)
 
 

@@ -74,7 +74,7 @@ def test_a_grid_names_rows_and_columns_and_shares_its_scale():
 def test_verdict_bars_count_what_holds():
     summary = pd.DataFrame({"paper": ["A", "B"], "holds": [2, 1], "undecided (embedded)": [1, 0]})
     figure = figures.verdict_bars(summary, "mini-short")
-    title = "On real data 3 claims hold, 0 do not, 1 are not decided"
+    title = "3 claims hold and 0 do not; 1 others are open, or not for these data to decide"
     assert figure._suptitle.get_text() == title
     hatched = [bar for bars in figure.axes[0].containers for bar in bars if bar.get_hatch()]
     assert [bar.get_width() for bar in hatched] == [1, 0]

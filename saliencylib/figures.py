@@ -26,6 +26,7 @@ from saliencylib.inputs import check_number, finite_map, rgb_image
 STYLE = Path(__file__).with_name("saliency.mplstyle")
 # Okabe and Ito's colours, which colour-blind readers can tell apart, but for their pale yellow, here grey.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+PALETTE += ("#882255", "#44AA99")
 # Beside the colours, for readers who see or print in grey.
 DASHES = ("", (4, 1.5), (1, 1), (4, 1.5, 1, 1.5))
 MARKERS = "os^Dv"
@@ -214,7 +215,7 @@ def lines(
     """A line for each entry of the column ``colours``, with the band between the columns low and high.
 
     ``panels`` is a column whose values stand side by side (``figure.axes``, in order). Rows of one line and x
-    are averaged. Lines differ in colour and in dashes; after eight the colours come again, otherwise dashed.
+    are averaged. Lines differ in colour and in dashes; after ten the colours come again, otherwise dashed.
     """
     names = list(dict.fromkeys(table[colours]))
     parts = list(table.groupby(panels, sort=False)) if panels else [("", table)]

@@ -131,7 +131,10 @@ def figure_accuracy_curves(log: pd.DataFrame, network: str, data_name: str) -> F
 
 def figure_control_curves(log: pd.DataFrame, network: str, data_name: str, masks: Sequence[str]) -> Figure:
     """The same for these masks, the controls among them, without bands, which would hide each other."""
-    title = f"{NETWORK_NAMES[network]}: the controls, epoch by epoch"
+    ends = log[log["network"] == network].pivot_table("accuracy", index="epoch", columns="mask").iloc[-1]
+    above = (ends[[mask for mask in masks if mask != "plain"]] > ends["plain"]).sum()
+    title = f"{NETWORK_NAMES[network]}: {above} of {len(masks) - 1} masks end above plain, at most by "
+    title += f"{ends[list(masks)].max() - ends['plain']:.1f} points"
     return _curves(log, network, masks, title, data_name, band=False)
 
 

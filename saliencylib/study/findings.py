@@ -85,13 +85,17 @@ def findings(folder: str | Path) -> dict[str, Findings]:
     return told
 
 
-def _sentence(finding: Mapping[str, str], row: pd.Series, numbers: Mapping[str, Measured]) -> str:
+def _sentence(finding: Mapping[str, str | list[str]], row: pd.Series, numbers: Mapping[str, Measured]) -> str:
+    """The sentence for a row's verdict; of several the first whose numbers were all measured."""
     verdict = claims.counted_as(row["verdict"])
-    sentence = finding.get(verdict, f"{row['statement']}: {verdict}.")
-    try:
-        return finding.get(row["verdict"], sentence).format_map(numbers)
-    except KeyError as error:
-        raise ValueError(f"findings.toml: the finding of {finding['claim']} lacks {error}") from error
+    texts = finding.get(row["verdict"], finding.get(verdict, f"{row['statement']}: {verdict}."))
+    lacking = []
+    for text in [texts] if isinstance(texts, str) else texts:
+        try:
+            return text.format_map(numbers)
+        except KeyError as error:
+            lacking.append(str(error))
+    raise ValueError(f"findings.toml: the finding of {finding['claim']} lacks {lacking[-1]}")
 
 
 def _measured(rows: pd.DataFrame) -> Measured:

@@ -52,6 +52,15 @@ def test_a_sentence_may_be_of_one_axis():
     assert findings._sentence(texts, row, {}) == "on the network"
 
 
+def test_of_several_sentences_the_first_counts_whose_numbers_were_measured():
+    row = pd.Series({"verdict": "holds", "statement": "it holds"})
+    numbers = {"A": findings.Measured(1.0, 0.5, 1.5)}
+    texts = {"claim": "A", "holds": ["with B {B:.0f}", "with A {A.value:.0f}"]}
+    assert findings._sentence(texts, row, numbers) == "with A 1"
+    with pytest.raises(ValueError, match="the finding of A lacks 'B'"):
+        findings._sentence(texts | {"holds": ["with B {B:.0f}"]}, row, numbers)
+
+
 def test_a_verdict_without_a_sentence_is_told_by_its_claim(tmp_path):
     few = stats.Estimate(0.4, 0.3, 0.5, 3, 0.001, "images")
     assert (

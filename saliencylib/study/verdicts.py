@@ -234,6 +234,22 @@ def after_holm(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [_surviving(verdict, float(p)) for verdict, p in zip(verdicts, adjusted, strict=True)]
 
 
+def after_holm_by_row(rows: Mapping[str, Mapping[int, Verdict]]) -> dict[int, Verdict]:
+    """``after_holm`` for the rows of a family that have one verdict or several (of metrics that must agree),
+    each by its number: every row counts once, by its largest p, and each of its own in the place of that."""
+    largest = {claim: max(found.values(), key=_known_p) for claim, found in rows.items()}
+    adjusted = {}
+    for claim, found in rows.items():
+        others = [verdict for name, verdict in largest.items() if name != claim]
+        for index, verdict in found.items():
+            adjusted[index] = after_holm([*others, verdict])[-1]
+    return adjusted
+
+
+def _known_p(verdict: Verdict) -> float:
+    return -1.0 if math.isnan(verdict.p) else verdict.p
+
+
 def _surviving(verdict: Verdict, p_holm: float) -> Verdict:
     verdict = replace(verdict, p_holm=p_holm)
     if verdict.word not in DECIDED or not p_holm > LEVEL:
@@ -325,12 +341,14 @@ def decided(
     """The verdicts on all rows of claims.csv (by id) from the cases that a run measured (by id)."""
     flat = [(claim, case) for claim in table for case in measured.get(claim) or [Case()]]
     verdicts = [before_holm(table[claim], case, redone) for claim, case in flat]
-    families: dict[tuple[str, str, str], list[int]] = {}
+    families: dict[tuple[str, str, str], dict[str, dict[int, Verdict]]] = {}
     for index, (claim, case) in enumerate(flat):
-        families.setdefault((table[claim]["paper"], case.axis, case.case), []).append(index)
-    for family in families.values():
-        adjusted = after_holm([verdicts[index] for index in family])
-        for index, verdict in zip(family, adjusted, strict=True):
+        main = case.axis in ("", *AGREEING)
+        place = ("", "") if main else (case.axis, case.case.partition(", ")[0])
+        rows = families.setdefault((table[claim]["paper"], *place), {})
+        rows.setdefault(claim, {})[index] = verdicts[index]
+    for rows in families.values():
+        for index, verdict in after_holm_by_row(rows).items():
             verdicts[index] = verdict
     found = {}
     for claim, row in table.items():

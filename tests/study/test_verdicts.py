@@ -225,6 +225,15 @@ def test_holm_counts_rows_with_a_test_that_could_be_decided_within_a_paper():
     assert found["F"].p_holm == pytest.approx(0.4)
 
 
+def test_a_row_of_several_metrics_counts_once_in_its_papers_family():
+    rows = {"A": claim(scope=f"{METRICS} must agree"), "B": claim(), "C": claim()}
+    strong, weak = (0.5, 1, 0.001), (0.5, 1, 0.02)
+    cases = {"A": in_metrics(strong, weak, strong), "B": [case(*weak)], "C": [case(*weak)]}
+    found = verdicts.decided({n: row | {"id": n} for n, row in rows.items()}, cases)
+    assert found["B"].p_holm == found["C"].p_holm == pytest.approx(0.06), "three rows, not five"
+    assert found["A"].remark == "the metrics do not agree (holds: CC, shuffled AUC; undecided: NSS)"
+
+
 def test_an_adjusted_p_value_of_the_level_itself_is_enough():
     at, above = (verdicts.after_holm([Verdict("holds", p=p)])[0].word for p in (0.05, 0.0501))
     assert (at, above) == ("holds", "undecided")

@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 from saliencylib.data.registry import REGISTRY, Source
 from saliencylib.places import ROOT
 from saliencylib.study import claims
+from saliencylib.study import verdicts as rules
 from saliencylib.study.findings import findings
 from saliencylib.study.plan import MINUTES, NEEDS, NOTEBOOK_OF, NOTEBOOKS, SETUP_GIGABYTES
 from saliencylib.study.records import read_record
@@ -156,7 +157,8 @@ def _place(row: dict) -> str:
 def _trust(joined: pd.DataFrame) -> str:
     """Which rows are checks of code, what Holm's adjustment left open, and where the rules stand."""
     checks = joined.loc[joined["verdict"] == "check of code", "id"]
-    tested = joined["p_holm"].notna()
+    decided = ~joined["verdict"].str.replace(" (embedded)", "").isin(rules.UNJUDGED)
+    tested = joined["rule"].isin(rules.TESTED) & decided
     fragile = joined.loc[joined["remark"].str.startswith("not after Holm"), "id"]
     commit, date = claims.rules_fixed()
     return (

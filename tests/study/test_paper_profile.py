@@ -127,7 +127,8 @@ def test_paper_profile_judges_what_mini_judges_on_the_official_layout(official_l
     silent = measured[measured["measured"].isna() | measured["reason"].notna()]
     assert list(silent.index) == ["LI-X1a"], "three photographs, all right, leave none to turn right"
     assert silent["reason"].str.startswith("too few photographs are wrong").all()
-    assert set(measured["source"].dropna()) == {"paper", "real"}
+    assert set(measured["source"].dropna()) == {"paper", "real", "embedded"}
+    assert set(measured.index[measured["source"] == "embedded"]) == {"LI-X3"}, "its digits"
     blurred = measured.loc[["LI-F15a", "LI-F15o", "LI-F15b", "LI-F16"]]
     assert (blurred["source"] == "paper").all() and (blurred["n"] == 3).all()
     assert measured.loc["LI-F15b", "data"] == "imagenet_a, vgg16"

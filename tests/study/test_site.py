@@ -121,7 +121,7 @@ def test_what_holds_comes_first_with_a_figure_a_paper(soups):
     told = findings.findings(RUN)
     missing = [one for found in told.values() for one in found.sentences if one not in text]
     assert missing == []
-    pictures = index.select("#what-holds img")
+    pictures = index.select("#what-holds-and-what-does-not img")
     assert [picture["alt"] for picture in pictures] == [found.shows for found in told.values()]
     pictures += [soups[notebook].select_one("h1 ~ p img") for notebook in plan.NOTEBOOK_OF.values()]
     assert all(picture.find_parent("a")["href"] == picture["src"] for picture in pictures)
